@@ -1,0 +1,47 @@
+# `make demo` and `make test` are the whole set-up: each makes .venv first when it is missing.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo serve test quick check lint types wheel-test lock clean
+
+demo: .venv/ready
+	cd examples && ../$(BIN)/python -m stock_api.demo $(DEMO)
+
+serve: .venv/ready
+	cd examples && ../$(BIN)/python -m stock_api.serve
+
+test: .venv/ready
+	$(BIN)/python -m pytest
+
+quick: .venv/ready
+	$(BIN)/python -m pytest -m "not slow"
+
+check: lint types test
+	$(MAKE) demo DEMO=--short
+
+lint: .venv/ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: .venv/ready
+	$(BIN)/mypy
+	$(BIN)/pyright
+
+# The pins are exact and hashed; the project itself is editable, so it comes without dependencies.
+.venv/ready: constraints.txt pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "layercache needs Python 3.11 or newer")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r constraints.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	touch .venv/ready
+
+# Rewrites the pins, for every Python and platform at once, with no index address in them.
+lock:
+	$(PYTHON) -m venv .venv-lock
+	.venv-lock/bin/python -m pip install --quiet uv
+	.venv-lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+		--no-emit-find-links --custom-compile-command "make lock" --all-extras --group dev pyproject.toml -o constraints.txt
+	rm -rf .venv-lock
+
+clean:
+	rm -rf .venv dist

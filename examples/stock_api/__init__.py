@@ -1,0 +1,1 @@
+"""A small stock service that shows what a cache in front of a slow market is worth."""

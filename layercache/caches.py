@@ -1,0 +1,276 @@
+"""Caches by name: a world of settings, opened lazily, and the default one behind `get_cache`.
+
+What costs time to import (dynaconf, pydantic, the backends) is imported when a world is made or a cache is
+opened, not with this module.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeAlias, cast
+from weakref import WeakSet
+
+from layercache.errors import CacheClosed, UnknownCache
+from layercache.spi import Backend, Change, KeySpace, Opening
+
+if TYPE_CHECKING:
+    from layercache.config import Settings
+    from layercache.entry import Entry
+    from layercache.face import Cache
+
+__all__ = ["Caches", "aclose", "cache", "close", "configure", "get_cache"]
+
+Source: TypeAlias = str | Path | Mapping[str, Any] | None
+
+
+class Caches:
+    """A world of caches: settings, and what was opened from them. Several may live side by side.
+
+        with Caches("settings.toml", environment="testing") as caches:
+            caches["stock"].set("quote:AAPL", 189.5)
+
+    Args:
+        settings: a file, or a mapping of the file's shape (its `[default]` table alone will do). None: the file
+            that `LAYERCACHE_SETTINGS` names, else `settings.toml` in the working folder or the nearest
+            folder above it, else the built-in default. A mapping stands as it is: environment
+            variables change files and the built-in default only.
+        environment: development, testing, production…; None: `LAYERCACHE_ENV`, else development.
+        now: the wall clock, in seconds; tests give their own.
+
+    Raises `ConfigError` with every fault of the settings. Nothing is connected before a verb needs it.
+    """
+
+    def __init__(
+        self, settings: Source = None, environment: str | None = None, *, now: Callable[[], float] = time.time
+    ) -> None:
+        from layercache.config import read_settings
+
+        self.settings: Settings = read_settings(settings, environment)
+        self._now = now
+        self._lock = threading.RLock()  # guards _backends and _opened
+        self._backends: dict[str, Backend] = {}
+        self._opened: dict[str, Cache[Any]] = {}
+        _worlds.add(self)
+
+    def __getitem__(self, name: str) -> Cache[Any]:
+        """Return the cache of that name, opening it at its first use. Raises `UnknownCache`."""
+        found = self._opened.get(name)
+        if found is not None:
+            return found
+        name = name.lower()
+        with self._lock:
+            if name not in self._opened:
+                self._opened[name] = self._open(name)
+            return self._opened[name]
+
+    def __iter__(self) -> Iterator[str]:
+        """Iterate over the names that the settings define, opened or not."""
+        return iter(self.settings.caches)
+
+    def __len__(self) -> int:
+        return len(self.settings.caches)
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and name.lower() in self.settings.caches
+
+    def backend(self, name: str) -> Backend:
+        """Return the backend of that name in the settings, opening it at its first use."""
+        with self._lock:
+            if name not in self._backends:
+                wanted = self.settings.backends[name]
+                opening = Opening(name, wanted.options, self._now, self.backend)
+                self._backends[name] = wanted.open(opening)
+            return self._backends[name]
+
+    def _open(self, name: str) -> Cache[Any]:
+        from layercache.codecs.normal import NormalForm
+        from layercache.core.flights import Flights
+        from layercache.core.layer import Layer
+        from layercache.core.policy import Policy
+        from layercache.face import Cache
+        from layercache.inline import InlinePort, ThreadFlight
+        from layercache.loop import LoopPort
+
+        wanted = self.settings.caches.get(name)
+        if wanted is None:
+            raise UnknownCache(name, self.settings.caches, self.settings.origin, self.settings.environment)
+        backend = self.backend(wanted.backend)
+        layer = Layer(backend.name, backend.type, backend.key_space(name))
+
+        def close() -> None:
+            layer.space = _ClosedSpace(name)
+            with self._lock:
+                self._opened.pop(name, None)
+
+        return Cache(
+            name,
+            layer,
+            Policy(wanted.ttl, wanted.ttls, wanted.max_key_bytes),
+            NormalForm(backend.serializer),
+            Flights(threading.Lock(), ThreadFlight),
+            (InlinePort(self._now), LoopPort(self._now)),
+            close,
+        )
+
+    def close(self) -> None:
+        """Close all caches and backends; their verbs raise `CacheClosed` from now on."""
+        for backend in self._shut():
+            backend.close()
+
+    async def aclose(self) -> None:
+        """As `close`, and closes what belongs to the running event loop."""
+        for backend in self._shut():
+            await backend.aclose()
+
+    def _shut(self) -> list[Backend]:
+        with self._lock:
+            for opened in list(self._opened.values()):
+                opened.close()
+            backends = list(self._backends.values())
+            self._backends = {}
+        return backends
+
+    def _after_fork(self) -> None:
+        # a lock may have been held by a thread of the parent, which does not run here
+        self._lock = threading.RLock()
+        for backend in self._backends.values():
+            backend.after_fork()
+        for opened in self._opened.values():
+            opened._flights.reset(threading.Lock())  # noqa: SLF001
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self.aclose()
+
+    def __repr__(self) -> str:
+        return f"<Caches {', '.join(self)} from {self.settings.origin}, {self.settings.environment!r}>"
+
+
+class _ClosedSpace(KeySpace):
+    """What a closed cache is over: every operation says so."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def get(self, key: str) -> NoReturn:
+        raise CacheClosed(self.name)
+
+    def set(self, key: str, entry: Entry) -> NoReturn:
+        raise CacheClosed(self.name)
+
+    def update(self, key: str, change: Change) -> NoReturn:
+        raise CacheClosed(self.name)
+
+    def delete(self, key: str) -> NoReturn:
+        raise CacheClosed(self.name)
+
+    def clear(self) -> NoReturn:
+        raise CacheClosed(self.name)
+
+
+_worlds: WeakSet[Caches] = WeakSet()
+
+
+def _after_fork() -> None:
+    global _lock  # noqa: PLW0603
+    _lock = threading.Lock()
+    for world in list(_worlds):
+        world._after_fork()  # noqa: SLF001
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+# -- the default world
+
+_lock = threading.Lock()  # guards _default
+_default: Caches | None = None
+
+
+def get_cache(name: str = "default") -> Cache[Any]:
+    """Return the cache of that name, from the settings of this process.
+
+    The same object each time, for sync and async use. Raises `ConfigError` when the settings cannot be right, and
+    `UnknownCache`, with the nearest names, for one they do not define.
+    """
+    return _world()[name]
+
+
+def configure(settings: Source, environment: str | None = None) -> None:
+    """Give the process other settings: closes what `get_cache` has opened and replaces it.
+
+    Args:
+        settings, environment: as for `Caches`.
+
+    Raises `ConfigError` and changes nothing when they cannot be right.
+    """
+    global _default
+    made = Caches(settings, environment)
+    with _lock:
+        replaced, _default = _default, made
+    if replaced is not None:
+        replaced.close()
+
+
+def close() -> None:
+    """Close every cache that `get_cache` has opened; the next `get_cache` reads the settings anew."""
+    world = _taken()
+    if world is not None:
+        world.close()
+
+
+async def aclose() -> None:
+    """As `close`, and closes the connections of the running event loop: for the end of a service."""
+    world = _taken()
+    if world is not None:
+        await world.aclose()
+
+
+def _taken() -> Caches | None:
+    global _default
+    with _lock:
+        world, _default = _default, None
+    return world
+
+
+def _world() -> Caches:
+    global _default  # noqa: PLW0603
+    world = _default
+    if world is None:
+        with _lock:
+            if _default is None:
+                _default = Caches()
+            world = _default
+    return world
+
+
+class _DefaultCache:
+    """`get_cache()` looked up anew at each use, so that it can be imported before anything is configured."""
+
+    __slots__ = ()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(get_cache(), name)
+
+    def __contains__(self, key: str) -> bool:
+        return key in get_cache()
+
+    def __repr__(self) -> str:
+        return "<the default cache>"
+
+
+cache = cast("Cache[Any]", _DefaultCache())
+"""The default cache, as in `cache.set(key, value, 300)`."""

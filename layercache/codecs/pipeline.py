@@ -1,0 +1,75 @@
+"""A codec pipeline: one serializer, then transforms; what it all makes is a frame.
+
+Rule: `decode` raises `DecodeError` for anything that this pipeline did not make for this
+key, and never allocates more than `max_value_bytes` for what it decodes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from layercache.codecs.frame import BadFrame, Frame, pack, unpack
+from layercache.entry import MISSING, Entry
+from layercache.errors import ValueTooLarge
+from layercache.spi import Serializer, Stage, Transform
+
+__all__ = ["Pipeline"]
+
+
+class Pipeline:
+    """The codec of one backend; safe to share between threads.
+
+    Args:
+        stages: a `Serializer` followed by any number of `Transform`s, else `ValueError`.
+        max_value_bytes: the largest payload, before the transforms, that is written or read.
+    """
+
+    def __init__(self, stages: Sequence[Stage], max_value_bytes: int) -> None:
+        fault = order_fault([type(stage) for stage in stages])
+        if fault:
+            raise ValueError(fault)
+        first, *rest = stages
+        assert isinstance(first, Serializer)
+        self.serializer = first
+        self.transforms = {stage.name: stage for stage in rest if isinstance(stage, Transform)}
+        self.max_value_bytes = max_value_bytes
+
+    def encode(self, entry: Entry, key: bytes) -> bytes:
+        """Return the frame of `entry` for the physical `key`; `ValueTooLarge` when its payload is."""
+        payload = self.serializer.dumps(entry.value) if entry.payload is None else entry.payload
+        if len(payload) > self.max_value_bytes:
+            raise ValueTooLarge(len(payload), self.max_value_bytes)
+        applied = [self.serializer.name]
+        for name, transform in self.transforms.items():
+            transformed = transform.encode(payload)
+            if transformed is not None:
+                payload = transformed
+                applied.append(name)
+        times = (entry.created_at, entry.fresh_until, entry.dead_at)
+        return pack(Frame(tuple(applied), *times, entry.stamps, payload), key)
+
+    def decode(self, data: bytes, key: bytes) -> Entry:
+        """Return the entry of a frame filed under the physical `key`, or raise `DecodeError`."""
+        frame = unpack(data, key)
+        serializer, *applied = frame.stages
+        if serializer != self.serializer.name or not self.transforms.keys() >= set(applied):
+            raise BadFrame("stages")
+        payload = frame.payload
+        for name in reversed(applied):
+            payload = self.transforms[name].decode(payload, self.max_value_bytes)
+        if len(payload) > self.max_value_bytes:
+            raise BadFrame("size")
+        return Entry(payload, MISSING, frame.created_at, frame.fresh_until, frame.dead_at, frame.stamps)
+
+
+def order_fault(kinds: Sequence[type[Stage]]) -> str | None:
+    """Say what is wrong with the order of stages, or return None."""
+    names = [kind.name for kind in kinds]
+    if not issubclass(kinds[0], Serializer):
+        return f"the first stage has to turn values into bytes, such as 'json'; {names[0]!r} does not"
+    for name, kind in zip(names[1:], kinds[1:], strict=True):
+        if not issubclass(kind, Transform):
+            return f"{name!r} takes values, so it can only be the first stage"
+    if len(set(names)) < len(names):
+        return f"a stage can be named only once; here are {', '.join(names)}"
+    return None

@@ -1,0 +1,106 @@
+"""@cached for def and async def: the function's result, kept under a key made of its arguments."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from functools import lru_cache, partial, wraps
+from string import Formatter
+from typing import TYPE_CHECKING, Any, TypeVar, cast, get_type_hints
+
+from layercache.caches import get_cache
+from layercache.durations import DEFAULT, Ttl
+from layercache.keys import key_part, make_key
+
+if TYPE_CHECKING:
+    from layercache.face import Cache
+
+__all__ = ["Decorator", "cached"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def cached(key: str | None = None, *, cache: str = "default", ttl: Ttl = DEFAULT) -> Decorator:
+    """Return a decorator that caches what a function, `def` or `async def`, returns.
+
+        @cached("quote:{symbol}", cache="stock")
+        async def quote(symbol: str) -> Quote: ...
+
+    Args:
+        key: a template over the function's parameters. Text and ints stand in it as they are, with the characters
+            that mean something in keys escaped; other values as `make_key` spells them. Left out,
+            the key is made of the function's module and name and all of its arguments.
+        cache: the name of the cache, opened at the first call.
+        ttl: how long a result lives; left out, the cache's own or the key's pattern's.
+
+    The return annotation says which type a cached result is restored to; without one it comes back in JSON's kinds.
+    Calls with the same key in this process share one run of the function.
+    """
+    return Decorator(partial(get_cache, cache), key, ttl)
+
+
+class Decorator:
+    """What `cached(...)` returns. Raises `TypeError` at decoration for what it cannot cache, and
+    `ValueError` for a template that names no parameter."""
+
+    def __init__(self, cache: Callable[[], Cache[Any]], key: str | None, ttl: Ttl) -> None:
+        if callable(key):
+            raise TypeError("write @cached() with parentheses, or @cached('quote:{symbol}')")
+        self._cache, self._key, self._ttl = cache, key, ttl
+
+    def __call__(self, function: F) -> F:
+        if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+            raise TypeError(
+                f"{function.__qualname__} is a generator: what it yields cannot be cached; return a list"
+            )
+        key_of = _key_maker(function, self._key)
+        ttl = self._ttl
+        type_of = lru_cache(maxsize=1)(partial(_returned_type, function))
+
+        def view() -> Cache[Any]:
+            returned = type_of()
+            return self._cache() if returned is Any else self._cache().typed(returned)
+
+        @wraps(function)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            return view().get_or_set(key_of(args, kwargs), partial(function, *args, **kwargs), ttl)
+
+        @wraps(function)
+        async def acall(*args: Any, **kwargs: Any) -> Any:
+            return await view().aget_or_set(key_of(args, kwargs), partial(function, *args, **kwargs), ttl)
+
+        return cast("F", acall if inspect.iscoroutinefunction(function) else call)
+
+
+def _returned_type(function: Callable[..., Any]) -> Any:
+    # resolved at the first call: annotations may name classes that are defined further down
+    return get_type_hints(inspect.unwrap(function), include_extras=True).get("return", Any)
+
+
+def _key_maker(
+    function: Callable[..., Any], template: str | None
+) -> Callable[[tuple[Any, ...], dict[str, Any]], str]:
+    signature = inspect.signature(function)
+
+    def bound(args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+        call = signature.bind(*args, **kwargs)
+        call.apply_defaults()
+        return dict(call.arguments)
+
+    if template is None:
+        name = f"{function.__module__}.{function.__qualname__}"
+        return lambda args, kwargs: make_key(name, **bound(args, kwargs))
+
+    parts = [(text, field) for text, field, _, _ in Formatter().parse(template)]
+    unknown = [field for _, field in parts if field is not None and field not in signature.parameters]
+    if unknown:
+        raise ValueError(
+            f"the key {template!r} names {', '.join(map(repr, unknown))}; "
+            f"{function.__qualname__} has the parameters {', '.join(signature.parameters)}",
+        )
+
+    def key_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
+        values = bound(args, kwargs)
+        return "".join(text if field is None else text + key_part(values[field]) for text, field in parts)
+
+    return key_of

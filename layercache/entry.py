@@ -1,0 +1,95 @@
+"""A value with its times: fresh until `fresh_until`, then stale until `dead_at`, then dead.
+
+Times are wall-clock seconds (`time.time`); `math.inf` means for ever.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Any, Final, Literal, TypeAlias
+
+__all__ = ["MISSING", "Entry", "Freshness", "Missing", "Stamps"]
+
+
+class _Missing(Enum):
+    MISSING = "nothing is there"
+
+    def __bool__(self) -> Literal[False]:
+        return False
+
+    def __repr__(self) -> str:
+        return "MISSING"
+
+
+MISSING: Final = _Missing.MISSING
+"""Nothing is there. None is a value, this is not; it is falsy."""
+
+Missing: TypeAlias = Literal[_Missing.MISSING]
+
+Stamps: TypeAlias = tuple[tuple[str, int], ...]
+"""Pairs of a tag and the stamp that was current when the entry's load began."""
+
+
+class Freshness(Enum):
+    FRESH = "fresh"
+    STALE = "stale"
+    DEAD = "dead"
+
+
+class Entry:
+    """What a backend keeps for one key. Never changed once made, so it can be shared.
+
+    Attributes:
+        payload: the normal form of the value, as the cache's serializer wrote it; None where
+            `value` says it all.
+        value: the value itself when it is immutable and can be shared, else `MISSING`.
+        created_at, fresh_until, dead_at: wall-clock seconds.
+        stamps: what has to be current for the entry to be valid.
+    """
+
+    __slots__ = ("created_at", "dead_at", "fresh_until", "payload", "stamps", "value")
+
+    def __init__(
+        self,
+        payload: bytes | None,
+        value: Any,
+        created_at: float,
+        fresh_until: float,
+        dead_at: float,
+        stamps: Stamps = (),
+    ) -> None:
+        self.payload = payload
+        self.value = value
+        self.created_at = created_at
+        self.fresh_until = fresh_until
+        self.dead_at = dead_at
+        self.stamps = stamps
+
+    def freshness(self, now: float) -> Freshness:
+        if now < self.fresh_until:
+            return Freshness.FRESH
+        return Freshness.STALE if now < self.dead_at else Freshness.DEAD
+
+    def left(self, now: float) -> float:
+        """Return the seconds until the entry is dead; 0 or less when it is.
+
+        Never more than it had when it was made: where the clock that wrote it runs ahead of
+        ours, the difference would otherwise be added to its life.
+        """
+        return min(self.dead_at - now, self.dead_at - self.created_at)
+
+    def living_at_most(self, seconds: float, now: float) -> Entry:
+        """Return the entry with no more than `seconds` left from `now`."""
+        end = now + seconds
+        if self.dead_at <= end:
+            return self
+        return Entry(self.payload, self.value, self.created_at, min(self.fresh_until, end), end, self.stamps)
+
+    def living_again(self, seconds: float, now: float) -> Entry:
+        """Return the entry as if it had been made `now`, to live `seconds`."""
+        end = now + seconds
+        return Entry(self.payload, self.value, now, end, end, self.stamps)
+
+    def __repr__(self) -> str:
+        size = "shared" if self.payload is None else f"{len(self.payload)} B"
+        return f"<Entry {size} fresh_until={self.fresh_until:.3f} dead_at={self.dead_at:.3f}>"

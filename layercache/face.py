@@ -1,0 +1,345 @@
+"""Cache: the face. Every verb in two kinds, one line each; the logic is in `core`.
+
+Rule: a twin differs from its verb in nothing but how it waits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, overload
+
+from layercache.codecs.normal import NormalForm, TypedForm
+from layercache.core.layer import Layer, LayerStats
+from layercache.core.loading import Loading
+from layercache.core.policy import Policy
+from layercache.core.verbs import Verbs
+from layercache.durations import DEFAULT, Ttl
+from layercache.entry import MISSING
+from layercache.errors import DecodeError
+from layercache.inline import InlinePort, run
+from layercache.loop import LoopPort
+
+if TYPE_CHECKING:
+    from layercache.core.flights import Flights
+    from layercache.decorator import Decorator
+
+__all__ = ["Cache", "CacheStats"]
+
+T = TypeVar("T")
+D = TypeVar("D")
+U = TypeVar("U")
+
+
+@dataclass(frozen=True, slots=True)
+class CacheStats:
+    """What one cache has done since it was opened, in this process.
+
+    Attributes:
+        name: of the cache.
+        hits, misses: reads that gave a value, and that did not.
+        loads, load_failures: loaders that returned, and that raised.
+        load_seconds: spent in loaders, in all.
+        waits: calls that waited for a load of another caller.
+        undecodable: entries that were there but no value of the wanted type, counted as misses besides.
+        layers: where the reads were answered: one layer, or those of the chain, nearest first.
+    """
+
+    name: str
+    hits: int
+    misses: int
+    loads: int
+    load_failures: int
+    load_seconds: float
+    waits: int
+    undecodable: int
+    layers: tuple[LayerStats, ...]
+
+    @property
+    def hit_rate(self) -> float:
+        """Hits among all reads, 0.0 to 1.0; 0.0 before the first."""
+        reads = self.hits + self.misses
+        return self.hits / reads if reads else 0.0
+
+
+class Cache(Generic[T]):
+    """One cache: a policy over a backend, with a key space of its own. Shared freely by threads and tasks.
+
+    Made by `get_cache(name)`; not by calling this class. Verbs have Django's meaning where Django has the verb.
+    On a chain they never raise for a far layer that fails; on a Redis backend alone they raise `BackendError`
+    within its `timeout`. Every key is a non-empty `str` of at most `max_key_bytes`, else `InvalidKey`.
+
+    `ttl` arguments take seconds, a `timedelta`, text such as "15s" or "1h30m", None for ever, and mean the
+    cache's own (or the key's pattern's) when left out. 0 or less: not stored, and what was there is gone.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        layer: Layer,
+        policy: Policy,
+        form: NormalForm,
+        flights: Flights,
+        ports: tuple[InlinePort, LoopPort],
+        close: Callable[[], None],
+    ) -> None:
+        self.name = name
+        self._layer, self._policy, self._form, self._flights = layer, policy, form, flights
+        self._inline, self._loop = ports
+        self._verbs = Verbs(layer, policy, form)
+        self._loading = Loading(self._verbs, flights)
+        self._close = close
+        # this cache and the typed views of it, by type: one key space, one statistic
+        self._views: dict[Any, Cache[Any]] = {Any: self}
+
+    # -- reading
+
+    def _near(self, key: str) -> Any:
+        """Return the value that this process's memory holds, or `MISSING`: the fast path of both faces."""
+        near = self._layer.space.near
+        if near is None:
+            return MISSING
+        self._verbs.check(key)
+        entry = near(key)
+        if entry is None:
+            return MISSING
+        try:
+            value = self._form.decode(entry)
+        except DecodeError:
+            return MISSING  # the slow path counts it
+        self._layer.near_hits += 1
+        return value
+
+    @overload
+    def get(self, key: str, default: None = None) -> T | None: ...
+    @overload
+    def get(self, key: str, default: D) -> T | D: ...
+    def get(self, key: str, default: Any = None) -> Any:
+        """Return the value of `key`, or `default` when there is none. A stored None is a hit."""
+        value = self._near(key)
+        return run(self._verbs.get(self._inline, key, default)) if value is MISSING else value
+
+    @overload
+    async def aget(self, key: str, default: None = None) -> T | None: ...
+    @overload
+    async def aget(self, key: str, default: D) -> T | D: ...
+    async def aget(self, key: str, default: Any = None) -> Any:
+        """As `get`, without blocking the event loop."""
+        value = self._near(key)
+        return await self._verbs.get(self._loop, key, default) if value is MISSING else value
+
+    def get_many(self, keys: Iterable[str]) -> dict[str, T]:
+        """Return the values of those `keys` that have one, in the order asked for."""
+        return run(self._verbs.get_many(self._inline, keys))
+
+    async def aget_many(self, keys: Iterable[str]) -> dict[str, T]:
+        """As `get_many`, without blocking the event loop."""
+        return await self._verbs.get_many(self._loop, keys)
+
+    def has_key(self, key: str) -> bool:
+        """Return whether `get` would find a value."""
+        return run(self._verbs.has_key(self._inline, key))
+
+    async def ahas_key(self, key: str) -> bool:
+        """As `has_key`, without blocking the event loop."""
+        return await self._verbs.has_key(self._loop, key)
+
+    def __contains__(self, key: str) -> bool:
+        return self.has_key(key)
+
+    def ttl_left(self, key: str) -> float | None:
+        """Return the seconds that `key` has left, None for ever, 0.0 when it is not there."""
+        return run(self._verbs.ttl_left(self._inline, key))
+
+    async def attl_left(self, key: str) -> float | None:
+        """As `ttl_left`, without blocking the event loop."""
+        return await self._verbs.ttl_left(self._loop, key)
+
+    # -- writing
+
+    def set(self, key: str, value: T, ttl: Ttl = DEFAULT) -> None:
+        """Store `value`, replacing what was there.
+
+        Raises `EncodeError` when the codec cannot carry it, `ValueTooLarge` when it takes too many bytes.
+        """
+        run(self._verbs.set(self._inline, key, value, ttl))
+
+    async def aset(self, key: str, value: T, ttl: Ttl = DEFAULT) -> None:
+        """As `set`, without blocking the event loop."""
+        await self._verbs.set(self._loop, key, value, ttl)
+
+    def set_many(self, values: Mapping[str, T], ttl: Ttl = DEFAULT) -> list[str]:
+        """Store all `values`; return the keys that were not stored. A value or key that is refused by
+        an error is refused before any of them is stored."""
+        return run(self._verbs.set_many(self._inline, values, ttl))
+
+    async def aset_many(self, values: Mapping[str, T], ttl: Ttl = DEFAULT) -> list[str]:
+        """As `set_many`, without blocking the event loop."""
+        return await self._verbs.set_many(self._loop, values, ttl)
+
+    def add(self, key: str, value: T, ttl: Ttl = DEFAULT) -> bool:
+        """Store `value` only where nothing is, atomically; return whether it was stored."""
+        return run(self._verbs.add(self._inline, key, value, ttl))
+
+    async def aadd(self, key: str, value: T, ttl: Ttl = DEFAULT) -> bool:
+        """As `add`, without blocking the event loop."""
+        return await self._verbs.add(self._loop, key, value, ttl)
+
+    def touch(self, key: str, ttl: Ttl = DEFAULT) -> bool:
+        """Let `key` live `ttl` from now; return whether it was there."""
+        return run(self._verbs.touch(self._inline, key, ttl))
+
+    async def atouch(self, key: str, ttl: Ttl = DEFAULT) -> bool:
+        """As `touch`, without blocking the event loop."""
+        return await self._verbs.touch(self._loop, key, ttl)
+
+    def incr(self, key: str, delta: int = 1) -> int:
+        """Add `delta` to the int under `key`, atomically, and return the sum; its ttl stays.
+
+        Raises `KeyNotFound` (a `ValueError`) when there is none, `NotACounter` when it is no int.
+        """
+        return run(self._verbs.incr(self._inline, key, delta))
+
+    async def aincr(self, key: str, delta: int = 1) -> int:
+        """As `incr`, without blocking the event loop."""
+        return await self._verbs.incr(self._loop, key, delta)
+
+    def decr(self, key: str, delta: int = 1) -> int:
+        """As `incr` with `-delta`."""
+        return self.incr(key, -delta)
+
+    async def adecr(self, key: str, delta: int = 1) -> int:
+        """As `decr`, without blocking the event loop."""
+        return await self.aincr(key, -delta)
+
+    def delete(self, key: str) -> bool:
+        """Drop `key` and return whether it was there."""
+        return run(self._verbs.delete(self._inline, key))
+
+    async def adelete(self, key: str) -> bool:
+        """As `delete`, without blocking the event loop."""
+        return await self._verbs.delete(self._loop, key)
+
+    def delete_many(self, keys: Iterable[str]) -> int:
+        """Drop all `keys` and return how many were there."""
+        return run(self._verbs.delete_many(self._inline, keys))
+
+    async def adelete_many(self, keys: Iterable[str]) -> int:
+        """As `delete_many`, without blocking the event loop."""
+        return await self._verbs.delete_many(self._loop, keys)
+
+    def clear(self) -> None:
+        """Drop every key of this cache; other caches of the same backend keep theirs."""
+        run(self._verbs.clear(self._inline))
+
+    async def aclear(self) -> None:
+        """As `clear`, without blocking the event loop."""
+        await self._verbs.clear(self._loop)
+
+    # -- loading
+
+    def get_or_set(self, key: str, loader: Callable[[], T] | T, ttl: Ttl = DEFAULT) -> T:
+        """Return the value of `key`; when there is none, store and return what `loader` gives.
+
+        Args:
+            key: the key.
+            loader: a function without arguments, or (as in Django) the value itself. While it runs, other
+                callers of the same key in this process wait for it instead of running theirs.
+            ttl: how long the value lives, when it is loaded.
+
+        What the loader raises reaches every caller that waited for it, and nothing is stored. Blocks while
+        the loader runs. Raises `WouldDeadlock` where waiting could never end.
+        """
+        value = self._near(key)
+        if value is not MISSING:
+            return cast("T", value)
+        return cast("T", run(self._loading.get_or_set(self._inline, key, _loader(loader), ttl)))
+
+    async def aget_or_set(
+        self, key: str, loader: Callable[[], Awaitable[T]] | Callable[[], T] | T, ttl: Ttl = DEFAULT
+    ) -> T:
+        """As `get_or_set`, without blocking the event loop.
+
+        The loader may be async; a plain function runs in a worker thread.
+        """
+        value = self._near(key)
+        if value is not MISSING:
+            return cast("T", value)
+        return cast("T", await self._loading.get_or_set(self._loop, key, _loader(loader), ttl))
+
+    def cached(self, key: str | None = None, *, ttl: Ttl = DEFAULT) -> Decorator:
+        """Return a decorator that caches what a function, `def` or `async def`, returns.
+
+        Args:
+            key: a template such as "quote:{symbol}" over the function's parameters; left out, the
+                key is made of the function's name and all of its arguments.
+            ttl: how long a result lives.
+        """
+        from layercache.decorator import Decorator
+
+        return Decorator(lambda: self, key, ttl)
+
+    # -- the whole
+
+    @overload
+    def typed(self, type_: type[U]) -> Cache[U]: ...
+    @overload
+    def typed(self, type_: Any) -> Cache[Any]: ...
+    def typed(self, type_: Any) -> Cache[Any]:
+        """Return a view of this cache whose values are of one type: a pydantic model, a dataclass, `datetime`,
+        `list[Quote]`, `int | None`, whatever pydantic knows.
+
+        The view shares keys, times and statistics with the cache. What is there but does not
+        fit the type (it was stored by an older version of the model, say) is a miss.
+        """
+        view: Cache[Any] | None = self._views.get(type_)
+        if view is None:
+            form = TypedForm(self._form.serializer, type_)
+            view = Cache(
+                self.name,
+                self._layer,
+                self._policy,
+                form,
+                self._flights,
+                (self._inline, self._loop),
+                self._close,
+            )
+            view._views = self._views
+            view = self._views.setdefault(type_, view)
+        return view
+
+    def stats(self) -> CacheStats:
+        """Return the counters of this process, without I/O."""
+        own = self._layer.stats()
+        views = list(self._views.values())
+        loadings = [view._loading for view in views]  # noqa: SLF001
+        undecodable = sum(view._verbs.undecodable for view in views)  # noqa: SLF001
+        return CacheStats(
+            name=self.name,
+            hits=own.hits - undecodable,
+            misses=own.misses + undecodable,
+            loads=sum(loading.loads for loading in loadings),
+            load_failures=sum(loading.failures for loading in loadings),
+            load_seconds=sum(loading.load_seconds for loading in loadings),
+            waits=sum(loading.waits for loading in loadings),
+            undecodable=undecodable,
+            layers=own.layers or (own,),
+        )
+
+    def close(self) -> None:
+        """Close this cache: its verbs raise `CacheClosed` from now on, and `get_cache` opens it anew.
+
+        The backend stays open for the other caches that use it, until `Caches.close()`.
+        """
+        self._close()
+
+    async def aclose(self) -> None:
+        """As `close`."""
+        self._close()
+
+    def __repr__(self) -> str:
+        return f"<Cache {self.name!r} on {self._layer.name!r} ({self._layer.type})>"
+
+
+def _loader(loader: Any) -> Callable[[], Any]:
+    return loader if callable(loader) else lambda: loader

