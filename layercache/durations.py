@@ -48,7 +48,7 @@ def parse_duration(duration: float | timedelta | str | None) -> float:
     if isinstance(duration, str):
         return _parse_text(duration)
     # what users pass is checked, whatever the annotation says
-    is_number = isinstance(duration, int | float) and not isinstance(duration, bool)  # pyright: ignore
+    is_number = isinstance(duration, int | float) and not isinstance(duration, bool)  # pyright: ignore[reportUnnecessaryIsInstance]
     if not is_number or math.isnan(duration):
         raise InvalidTtl(f"{duration!r} is no duration; {_RIGHT}")
     return float(duration)

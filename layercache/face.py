@@ -6,7 +6,7 @@ Rule: a twin differs from its verb in nothing but how it waits.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, overload
 
 from layercache.codecs.normal import NormalForm, TypedForm
@@ -60,6 +60,10 @@ class CacheStats:
         """Hits among all reads, 0.0 to 1.0; 0.0 before the first."""
         reads = self.hits + self.misses
         return self.hits / reads if reads else 0.0
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it all as plain dicts and lists, `hit_rate` included: for JSON."""
+        return {**asdict(self), "hit_rate": self.hit_rate}
 
 
 class Cache(Generic[T]):

@@ -28,8 +28,7 @@ def connection_settings(options: RedisOptions, parse_url: Callable[[str], Any], 
         "socket_connect_timeout": options.timeout,
         "retry": retry,
         "protocol": 2,
-        "lib_name": None,
-        "lib_version": None,
+        "driver_info": None,
     }
     for name in ("host", "port", "db", "username"):
         if (value := getattr(options, name)) is not None:

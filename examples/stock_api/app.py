@@ -6,7 +6,6 @@ Which backends the cache has, and how long each kind of fact lives, is in settin
 import os
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from dataclasses import asdict
 from typing import Annotated, Any
 
 from fastapi import FastAPI, Request
@@ -15,7 +14,8 @@ from pydantic import StringConstraints
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from layercache import cached, caches, get_cache
+import layercache
+from layercache import cached, get_cache
 from stock_api.market import MarketUnavailable, UnknownSymbol, chosen_market
 from stock_api.models import Headline, History, Period, Profile, Quote
 
@@ -42,9 +42,10 @@ class WorkerHeader:
 
 @asynccontextmanager
 async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
+    get_cache("stock")  # opened now, so that wrong settings end the start and not the first request
     yield
     await market.aclose()
-    await caches.aclose()
+    await layercache.aclose()
 
 
 app = FastAPI(title="stock_api", lifespan=lifespan)
@@ -78,8 +79,7 @@ async def news(symbol: Symbol) -> list[Headline]:
 @app.get("/stats")
 async def stats() -> dict[str, Any]:
     """Tell what this worker's cache has done so far."""
-    counted = get_cache("stock").stats()
-    return {"worker": os.getpid(), "hit_rate": counted.hit_rate, **asdict(counted)}
+    return {"worker": os.getpid(), **get_cache("stock").stats().as_dict()}
 
 
 @app.get("/health")

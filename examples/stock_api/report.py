@@ -87,7 +87,7 @@ class Report:
                 rate >= HIT_RATE_TARGET,
             ),
             Verdict(
-                f"hits at least {least:.1%} faster than cold, at p50 and p99; the target is {FASTER_TARGET:.0%}",
+                f"hits at least {least:.2%} faster than cold, at p50 and p99; the target is {FASTER_TARGET:.0%}",
                 least >= FASTER_TARGET,
             ),
             Verdict(
@@ -107,7 +107,7 @@ class Report:
             table.add_column(title, justify="right", no_wrap=True)
         table.add_row(*_counts(self.cold), *_times(self.cold), "")
         for hits in (self.far, self.near):
-            table.add_row(*_counts(hits), *_times(hits), f"{hits.saving(self.cold)[0]:.1%}", style="green")
+            table.add_row(*_counts(hits), *_times(hits), f"{hits.saving(self.cold)[0]:.2%}", style="green")
         table.add_row(*_counts(self.browsing), *_times(self.browsing), "", end_section=True)
         table.add_row(*_counts(self.total), "", "", "", style="bold")
         return table

@@ -93,13 +93,23 @@ class ValkeyServer:
         log = self.folder / "valkey.log"
         with log.open("ab") as output:
             self._process = subprocess.Popen([str(valkey_binary()), *words], stdout=output, stderr=output)
+        try:
+            self._wait_until_it_answers(self._process)
+        except TimeoutError as error:
+            said = log.read_text()[-2000:]
+            self.stop()
+            raise RuntimeError(f"valkey-server did not start: {said}") from error
+        except BaseException:  # an interrupt: `with` calls no __exit__ when __enter__ raises
+            self.stop()
+            raise
+        return self
+
+    def _wait_until_it_answers(self, process: subprocess.Popen[bytes]) -> None:
         deadline = time.monotonic() + _START_SECONDS
         while not self.answers():
-            if self._process.poll() is not None or time.monotonic() > deadline:
-                self.kill()
-                raise RuntimeError(f"valkey-server did not start: {log.read_text()[-2000:]}")
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise TimeoutError("it ended, or did not answer in time")
             time.sleep(0.005)  # the only way to learn that another process listens is to ask again
-        return self
 
     def answers(self, within: float = 0.5) -> bool:
         """Return whether the server takes a connection and replies to PING `within` seconds."""

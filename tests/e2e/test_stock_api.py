@@ -253,3 +253,11 @@ def test_a_service_that_does_not_start_tells_its_log(tmp_path):
         Service("app", tmp_path, STOCK_MARKET="nasdaq"),
     ):
         pass
+
+
+def test_wrong_settings_end_the_start_rather_than_the_first_request(tmp_path):
+    with (
+        pytest.raises(FleetError, match="no such environment"),
+        Service("app", tmp_path, LAYERCACHE_ENV="prod"),
+    ):
+        pass

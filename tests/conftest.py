@@ -1,0 +1,55 @@
+"""What the tests stand on: a real server, one clock for everybody, and a clean default world."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+import redis
+
+import layercache
+from layercache.testing import Clock, ValkeyServer
+
+IN_CI = os.environ.get("CI") == "true"
+
+
+@pytest.fixture(scope="session")
+def server_url() -> Iterator[str]:
+    """A real server: `LAYERCACHE_TEST_REDIS_URL`, else the embedded Valkey; in CI its absence is a failure."""
+    named = os.environ.get("LAYERCACHE_TEST_REDIS_URL")
+    if named:
+        yield named
+        return
+    try:
+        server = ValkeyServer()
+    except (layercache.MissingExtra, FileNotFoundError) as error:
+        if IN_CI:
+            raise
+        pytest.skip(f"no server: {error}")
+    with server:
+        yield server.url
+
+
+@pytest.fixture(scope="session")
+def server(server_url: str) -> Iterator[redis.Redis]:
+    """A plain client of the server, to look behind the library's back."""
+    with redis.Redis.from_url(server_url) as client:
+        yield client
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """No variable of the caller's shell reaches a test, and no default world outlives one."""
+    for name in list(os.environ):
+        if name.startswith(("LAYERCACHE_", "REDIS_", "MEMORY_CACHE_")) and not name.startswith(
+            "LAYERCACHE_TEST_"
+        ):
+            monkeypatch.delenv(name)
+    yield
+    layercache.close()

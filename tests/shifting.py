@@ -1,0 +1,29 @@
+"""Let time pass for a real server, which has no clock to turn: every expiry under a prefix comes nearer."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import redis
+
+from layercache.testing import Clock
+
+
+class ServerClock(Clock):
+    """A clock that moves a server's expiries along. It starts at the server's own time and stands still, while
+    the server's goes on; what a test measures in seconds does not see the milliseconds between them."""
+
+    def __init__(self, server: redis.Redis, pattern: str) -> None:
+        super().__init__(time.time())
+        self._server, self._pattern = server, pattern
+
+    def advance(self, seconds: float) -> None:
+        super().advance(seconds)
+        for key in self._server.scan_iter(match=self._pattern, count=1000):
+            at = self._server.pexpiretime(key)
+            if at > 0:
+                self._server.pexpireat(key, max(1, int(at - seconds * 1000)))
+
+
+NewClock = Callable[[], Clock]
