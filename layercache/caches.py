@@ -10,7 +10,6 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeAlias, cast
 from weakref import WeakSet
 
@@ -18,13 +17,15 @@ from layercache.errors import CacheClosed, UnknownCache
 from layercache.spi import Backend, Change, KeySpace, Opening
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from layercache.config import Settings
     from layercache.entry import Entry
     from layercache.face import Cache
 
 __all__ = ["Caches", "aclose", "cache", "close", "configure", "get_cache"]
 
-Source: TypeAlias = str | Path | Mapping[str, Any] | None
+Source: TypeAlias = "str | Path | Mapping[str, Any] | None"
 
 
 class Caches:

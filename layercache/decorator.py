@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from functools import lru_cache, partial, wraps
-from string import Formatter
 from typing import TYPE_CHECKING, Any, TypeVar, cast, get_type_hints
 
 from layercache.caches import get_cache
@@ -49,6 +47,8 @@ class Decorator:
         self._cache, self._key, self._ttl = cache, key, ttl
 
     def __call__(self, function: F) -> F:
+        import inspect  # here, as it is a fifth of what `import layercache` may cost
+
         if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
             raise TypeError(
                 f"{function.__qualname__} is a generator: what it yields cannot be cached; return a list"
@@ -73,6 +73,8 @@ class Decorator:
 
 
 def _returned_type(function: Callable[..., Any]) -> Any:
+    import inspect
+
     # resolved at the first call: annotations may name classes that are defined further down
     return get_type_hints(inspect.unwrap(function), include_extras=True).get("return", Any)
 
@@ -80,6 +82,9 @@ def _returned_type(function: Callable[..., Any]) -> Any:
 def _key_maker(
     function: Callable[..., Any], template: str | None
 ) -> Callable[[tuple[Any, ...], dict[str, Any]], str]:
+    import inspect
+    from string import Formatter
+
     signature = inspect.signature(function)
 
     def bound(args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:

@@ -36,6 +36,7 @@ class Loading:
     async def get_or_set(self, port: Port, key: str, loader: Callable[[], Any], ttl: Ttl) -> Any:
         """Return the value of `key`; when there is none, load and store it, once."""
         verbs = self.verbs
+        verbs.check(key)
         verbs.policy.ttl_for(key, ttl)  # a ttl that is none is refused before anything is loaded
         value = await verbs.get(port, key, MISSING)
         while value is MISSING:

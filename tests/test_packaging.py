@@ -1,0 +1,108 @@
+"""What a user installs: the wheel, in a clean environment, in another folder, with each backend used there."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tarfile
+import venv
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+pytestmark = pytest.mark.slow
+
+SCRIPT = """
+import asyncio, sys
+import layercache
+from layercache import Caches
+
+assert "site-packages" in layercache.__file__, layercache.__file__
+backends = {
+    "memory": {"type": "memory"},
+    "null": {"type": "null"},
+    "redis": {"type": "redis", "url": sys.argv[1], "prefix": "packaging", "codecs": ["json", "zstd", "gzip"]},
+    "chain": {"type": "chain", "layers": ["memory", "redis"]},
+}
+for name in backends:
+    with Caches({"backends": backends, "caches": {"default": {"backend": name, "ttl": 30}}}) as caches:
+        cache = caches["default"]
+        cache.set("k", {"price": [1, 2]})
+        assert cache.get("k") == (None if name == "null" else {"price": [1, 2]}), name
+        assert asyncio.run(cache.aget_or_set("l", lambda: "x" * 500)) == "x" * 500
+        cache.clear()
+        print(name, "served from", layercache.__version__)
+"""
+
+
+def run(*words: str | Path, cwd: Path | None = None) -> str:
+    done = subprocess.run([str(word) for word in words], cwd=cwd, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Wheel and sdist, built with the pinned hatchling; no network."""
+    folder = tmp_path_factory.mktemp("dist")
+    run(sys.executable, "-m", "build", "--no-isolation", "--outdir", folder, ROOT)
+    return folder
+
+
+def test_the_wheel_holds_the_packages_and_nothing_else(built: Path) -> None:
+    (wheel,) = built.glob("*.whl")
+    assert wheel.name.startswith("layercache_framework-")
+
+    names = zipfile.ZipFile(wheel).namelist()
+
+    tops = {name.split("/")[0] for name in names if ".dist-info" not in name}
+    assert tops == {"layercache", "layercache_chain", "layercache_memory", "layercache_null", "layercache_redis"}
+    assert "layercache/py.typed" in names
+    assert "layercache_redis/scripts/swap.lua" in names
+    assert not [name for name in names if name.endswith((".pyc", ".toml"))]
+
+
+def test_the_sdist_holds_what_the_tests_need(built: Path) -> None:
+    (sdist,) = built.glob("*.tar.gz")
+
+    names = {name.split("/", 1)[1] for name in tarfile.open(sdist).getnames() if "/" in name}
+
+    assert {"pyproject.toml", "README.md", "settings.toml", "constraints.txt", "tests/conftest.py"} <= names
+
+
+def test_the_wheel_works_in_a_clean_environment(built: Path, tmp_path: Path, server_url: str) -> None:
+    environment = tmp_path / "environment"
+    venv.create(environment, with_pip=True)
+    python = environment / "bin" / "python"
+    (wheel,) = built.glob("*.whl")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+
+    # the same pins as everywhere, then the wheel itself without asking an index for its name
+    pins = _pins("redis", "hiredis", "dynaconf", "pydantic", "orjson", "zstandard")
+    run(python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *pins)
+    run(python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps", wheel)
+    run(python, "-m", "pip", "check", "--disable-pip-version-check")
+
+    printed = run(python, "-c", SCRIPT, server_url, cwd=elsewhere)
+
+    assert [line.split()[0] for line in printed.splitlines()] == ["memory", "null", "redis", "chain"]
+    assert "caches.default.ttl" in run(environment / "bin" / "layercache", "check", cwd=elsewhere)
+
+
+def _pins(*names: str) -> list[str]:
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    pins = [line.split()[0] for line in lines if "==" in line and not line.startswith(("#", " "))]
+    return [pin for pin in pins if pin.split("==")[0] in names]
+
+
+def test_the_pins_name_no_index_and_every_pin_has_hashes() -> None:
+    text = (ROOT / "constraints.txt").read_text(encoding="utf-8")
+
+    assert "http" not in text.replace("httpx", "").replace("httpcore", "").replace("http-", "")
+    assert "index" not in text
+    blocks = [block for block in text.split("\n") if "==" in block and not block.lstrip().startswith("#")]
+    assert blocks
+    assert all(block.rstrip().endswith("\\") for block in blocks), "a pin without hashes"
