@@ -7,7 +7,7 @@ from functools import lru_cache, partial, wraps
 from typing import TYPE_CHECKING, Any, TypeVar, cast, get_type_hints
 
 from layercache.caches import get_cache
-from layercache.durations import DEFAULT, Ttl
+from layercache.durations import DEFAULT, Ttl, parse_duration
 from layercache.keys import key_part, make_key
 
 if TYPE_CHECKING:
@@ -39,20 +39,19 @@ def cached(key: str | None = None, *, cache: str = "default", ttl: Ttl = DEFAULT
 
 class Decorator:
     """What `cached(...)` returns. Raises `TypeError` at decoration for what it cannot cache, and
-    `ValueError` for a template that names no parameter."""
+    `ValueError` for a template that names no parameter and for a ttl that is none."""
 
     def __init__(self, cache: Callable[[], Cache[Any]], key: str | None, ttl: Ttl) -> None:
         if callable(key):
             raise TypeError("write @cached() with parentheses, or @cached('quote:{symbol}')")
+        if ttl is not DEFAULT:
+            parse_duration(ttl)
         self._cache, self._key, self._ttl = cache, key, ttl
 
     def __call__(self, function: F) -> F:
         import inspect  # here, as it is a fifth of what `import layercache` may cost
 
-        if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
-            raise TypeError(
-                f"{function.__qualname__} is a generator: what it yields cannot be cached; return a list"
-            )
+        _check(function, self._key)
         key_of = _key_maker(function, self._key)
         ttl = self._ttl
         type_of = lru_cache(maxsize=1)(partial(_returned_type, function))
@@ -72,11 +71,51 @@ class Decorator:
         return cast("F", acall if inspect.iscoroutinefunction(function) else call)
 
 
-def _returned_type(function: Callable[..., Any]) -> Any:
+def _check(function: Any, template: str | None) -> None:
     import inspect
 
-    # resolved at the first call: annotations may name classes that are defined further down
-    return get_type_hints(inspect.unwrap(function), include_extras=True).get("return", Any)
+    if isinstance(function, classmethod | staticmethod):
+        kind = type(function).__name__
+        raise TypeError(f"write @{kind} above @cached(...), so that the function itself is cached")
+    if not callable(function) or not hasattr(function, "__qualname__"):
+        raise TypeError(f"a function can be cached, not {function!r}")
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        raise TypeError(
+            f"{function.__qualname__} is a generator: what it yields cannot be cached; return a list"
+        )
+    if template is None and function.__name__ == "<lambda>":
+        raise TypeError("all lambdas of a module have one name; give a key such as @cached('quote:{symbol}')")
+
+
+def _returned_type(function: Callable[..., Any]) -> Any:
+    """Return what the return annotation of `function` says, `Any` where there is none.
+
+    Resolved at the first call: it may name a class that is defined further down. The annotations of
+    the parameters stay as they are: they may name what only a type checker imports.
+    """
+    import inspect
+
+    function = inspect.unwrap(function)
+    annotations = getattr(function, "__annotations__", {})
+    if "return" not in annotations:
+        return Any
+
+    def returning() -> None: ...
+
+    returning.__annotations__ = {"return": annotations["return"]}
+    has_code = inspect.isfunction(function) or inspect.ismethod(function)
+    closed = inspect.getclosurevars(function).nonlocals if has_code else {}
+    try:
+        hints = get_type_hints(
+            returning, getattr(function, "__globals__", {}), dict(closed), include_extras=True
+        )
+    except NameError as error:
+        error.add_note(
+            f"@cached restores what {function.__qualname__} returns to its annotation, "
+            "so the annotation has to name what can be found when it is called"
+        )
+        raise
+    return hints["return"]
 
 
 def _key_maker(
@@ -85,10 +124,12 @@ def _key_maker(
     import inspect
     from string import Formatter
 
-    signature = inspect.signature(function)
+    # the object of a bound method is an argument like any other: two objects share no keys
+    owner = (function.__self__,) if inspect.ismethod(function) else ()
+    signature = inspect.signature(function.__func__ if inspect.ismethod(function) else function)
 
     def bound(args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
-        call = signature.bind(*args, **kwargs)
+        call = signature.bind(*owner, *args, **kwargs)
         call.apply_defaults()
         return dict(call.arguments)
 
@@ -96,16 +137,22 @@ def _key_maker(
         name = f"{function.__module__}.{function.__qualname__}"
         return lambda args, kwargs: make_key(name, **bound(args, kwargs))
 
-    parts = [(text, field) for text, field, _, _ in Formatter().parse(template)]
-    unknown = [field for _, field in parts if field is not None and field not in signature.parameters]
+    fields = list(Formatter().parse(template))
+    unknown = [field for _, field, _, _ in fields if field is not None and field not in signature.parameters]
     if unknown:
         raise ValueError(
             f"the key {template!r} names {', '.join(map(repr, unknown))}; "
             f"{function.__qualname__} has the parameters {', '.join(signature.parameters)}",
         )
+    if any(spec or conversion for _, _, spec, conversion in fields):
+        raise ValueError(
+            f"the key {template!r} holds a format; a parameter stands in a key as it is: {{name}}"
+        )
 
     def key_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
         values = bound(args, kwargs)
-        return "".join(text if field is None else text + key_part(values[field]) for text, field in parts)
+        return "".join(
+            text if field is None else text + key_part(values[field]) for text, field, _, _ in fields
+        )
 
     return key_of

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import re
+import reprlib
 from datetime import timedelta
 from enum import Enum
 from typing import Final, Literal, TypeAlias
@@ -29,10 +30,12 @@ DEFAULT: Final = _Default.DEFAULT
 Ttl: TypeAlias = int | float | timedelta | str | Literal[_Default.DEFAULT] | None
 """What every `ttl` argument takes: seconds, a timedelta, text, None for ever, or `DEFAULT`."""
 
-_UNITS: Final = {"d": 86_400.0, "h": 3_600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
-_TERM: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|[dhms])", re.ASCII)
+_UNITS: Final = {"d": 86_400_000, "h": 3_600_000, "m": 60_000, "s": 1_000, "ms": 1}  # milliseconds
+# With more digits than any time has, a float overflows.
+_TERM: Final = re.compile(r"(\d{1,30}(?:\.\d{1,30})?)\s*(ms|[dhms])", re.ASCII)
 _TEXT: Final = re.compile(rf"\s*-?(?:{_TERM.pattern}\s*)+", re.ASCII)
 _FOR_EVER: Final = "forever"
+_LONG: Final = 1e15  # seconds, 30 million years: a float has no milliseconds any more
 
 
 def parse_duration(duration: float | timedelta | str | None) -> float:
@@ -49,9 +52,13 @@ def parse_duration(duration: float | timedelta | str | None) -> float:
         return _parse_text(duration)
     # what users pass is checked, whatever the annotation says
     is_number = isinstance(duration, int | float) and not isinstance(duration, bool)  # pyright: ignore[reportUnnecessaryIsInstance]
-    if not is_number or math.isnan(duration):
-        raise InvalidTtl(f"{duration!r} is no duration; {_RIGHT}")
-    return float(duration)
+    try:
+        seconds = float(duration) if is_number else math.nan
+    except OverflowError:
+        seconds = math.nan
+    if math.isnan(seconds) or seconds == -math.inf:
+        raise InvalidTtl(f"{reprlib.repr(duration)} is no duration; {_RIGHT}")
+    return seconds
 
 
 _RIGHT: Final = (
@@ -63,21 +70,26 @@ def _parse_text(text: str) -> float:
     if text.strip().lower() == _FOR_EVER:
         return math.inf
     if _TEXT.fullmatch(text):
-        seconds = sum(float(number) * _UNITS[unit] for number, unit in _TERM.findall(text))
+        # divided rather than multiplied by 0.001: 9 * 0.001 is not 0.009
+        seconds = sum(float(number) * _UNITS[unit] for number, unit in _TERM.findall(text)) / 1000
         return -seconds if text.lstrip().startswith("-") else seconds
     try:
         return parse_duration(float(text))
     except ValueError:
-        raise InvalidTtl(f"{text!r} is no duration; {_RIGHT}") from None
+        raise InvalidTtl(f"{reprlib.repr(text)} is no duration; {_RIGHT}") from None
 
 
 def spell_duration(seconds: float) -> str:
-    """Return `seconds` as the shortest text that `parse_duration` reads back as the same."""
-    if math.isinf(seconds):
+    """Return `seconds` as text that `parse_duration` reads back as the same: in units, as "1h30m", where
+    they are whole milliseconds, else as a plain number."""
+    if seconds == math.inf:
         return _FOR_EVER
-    rest, words = round(seconds * 1000), []
+    if abs(seconds) >= _LONG:
+        return repr(float(seconds))
+    rest, words = round(abs(seconds) * 1000), []
     for unit, size in _UNITS.items():
-        count, rest = divmod(rest, round(size * 1000))
+        count, rest = divmod(rest, size)
         if count:
             words.append(f"{count}{unit}")
-    return "".join(words) or "0s"
+    text = ("-" if seconds < 0 else "") + ("".join(words) or "0s")
+    return text if parse_duration(text) == seconds else repr(float(seconds))

@@ -79,11 +79,14 @@ class Entry:
         return min(self.dead_at - now, self.dead_at - self.created_at)
 
     def living_at_most(self, seconds: float, now: float) -> Entry:
-        """Return the entry with no more than `seconds` left from `now`."""
-        end = now + seconds
-        if self.dead_at <= end:
+        """Return the entry with no more than `seconds` left from `now`, nor more than it has itself."""
+        left = min(self.left(now), seconds)
+        if left >= self.dead_at - now:
             return self
-        return Entry(self.payload, self.value, self.created_at, min(self.fresh_until, end), end, self.stamps)
+        # where the clock that wrote it runs ahead of ours, its times come back to ours
+        created_at = min(self.created_at, now)
+        fresh_until = min(self.fresh_until, now + left, created_at + (self.fresh_until - self.created_at))
+        return Entry(self.payload, self.value, created_at, fresh_until, now + left, self.stamps)
 
     def living_again(self, seconds: float, now: float) -> Entry:
         """Return the entry as if it had been made `now`, to live `seconds`."""

@@ -58,7 +58,8 @@ class CacheError(Exception):
 
 def _unpickled(cls: type[CacheError], args: tuple[Any, ...], parts: dict[str, Any]) -> CacheError:
     error = cls.__new__(cls)
-    error.args = args
+    # what a built-in base keeps outside of __dict__, such as ImportError.msg
+    super(CacheError, error).__init__(*args)
     error.__dict__.update(parts)
     return error
 

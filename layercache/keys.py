@@ -9,20 +9,22 @@ them; everything else begins with `~` and says its type.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Any, Final
 
 from layercache.errors import InvalidKey
 
 __all__ = ["check_key", "key_part", "key_space_prefix", "make_key", "physical_key"]
 
-# What has a meaning in keys, in the patterns of settings, or on a terminal.
-_RESERVED: Final = re.compile(r"[\x00-\x20\x7f-\xa0%:=,~*?\[\](){}\\'\"\u2028\u2029]")
+# What has a meaning in keys, in the patterns of settings, or on a terminal, and what has no UTF-8.
+_RESERVED: Final = re.compile(r"[\x00-\x20\x7f-\xa0%:=,~*?\[\](){}\\'\"\u2028\u2029\ud800-\udfff]")
 # What a physical key must not hold, so that it stays in its cluster slot and on one line.
-_UNPHYSICAL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\s%{}]")
+_UNPHYSICAL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\s%{}\ud800-\udfff]")
 # What a prefix must not hold besides, so that no prefix reaches into another's key space.
-_UNPREFIXED: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\s%{}:*?\[\]\\]")
-_LONG_PART: Final = 120  # characters; longer parts become a digest
-_LONG_KEY: Final = 480  # characters; in a longer key all but the resource becomes a digest
+_UNPREFIXED: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\s%{}:*?\[\]\\\ud800-\udfff]")
+_LONG_PART: Final = 120  # bytes; longer parts become a digest
+_LONG_HALF: Final = 480  # bytes; a longer resource, or all that follows it, becomes a digest
+_LONG_INT: Final = 4096  # bits; longer ints are spelled in hex, as CPython refuses 4300 decimal digits
 
 
 def check_key(key: str, max_key_bytes: int) -> None:
@@ -36,7 +38,7 @@ def check_key(key: str, max_key_bytes: int) -> None:
     try:
         size = len(key.encode())
     except UnicodeEncodeError as error:
-        raise InvalidKey(f"{key!r} has no UTF-8 form: {error.reason}") from error
+        raise InvalidKey(f"the key beginning {key[:40]!r} has no UTF-8 form: {error.reason}") from error
     if size > max_key_bytes:
         raise InvalidKey(
             f"the key beginning {key[:40]!r} takes {size} bytes, more than max_key_bytes = {max_key_bytes}; "
@@ -44,20 +46,22 @@ def check_key(key: str, max_key_bytes: int) -> None:
         )
 
 
-def make_key(resource: str, *parts: Any, **params: Any) -> str:
+def make_key(resource: str, /, *parts: Any, **params: Any) -> str:
     """Build a key from a resource, identifying parts and named parameters.
 
         make_key("quote", "AAPL", period="1d")  # 'quote:AAPL:period=1d'
 
     Parts may be str, bool, int, float, None, bytes, Decimal, date and datetime, UUID, Enum,
     and tuples, lists, sets and dicts of them. Parameters are sorted by name. Parts of more than
-    120 characters become a digest (BLAKE2b, 128 bits). Raises `InvalidKey` for other types.
+    120 bytes become a digest (BLAKE2b, 128 bits), and so does what exceeds 480 bytes together: no
+    key is longer than 961 bytes. Raises `InvalidKey` for other types and for an empty resource.
     """
-    words = [_spell(part) for part in parts]
-    words += [f"{name}={_spell(params[name])}" for name in sorted(params)]
+    if not isinstance(resource, str) or not resource:  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise InvalidKey(f"a key begins with the name of a resource, such as 'quote'; not with {resource!r}")
+    words = [_word(part) for part in parts]
+    words += [f"{_escape(_RESERVED, name)}={_word(params[name])}" for name in sorted(params)]
     head, tail = _escape(_RESERVED, resource), ":".join(words)
-    if len(tail) > _LONG_KEY:
-        tail = _digest(tail)
+    head, tail = _bounded(head, _LONG_HALF), _bounded(tail, _LONG_HALF)
     return f"{head}:{tail}" if words else head
 
 
@@ -76,29 +80,54 @@ def physical_key(key: str) -> str:
 
 
 def _escape(characters: re.Pattern[str], text: str) -> str:
-    return characters.sub(lambda match: "".join(f"%{byte:02X}" for byte in match[0].encode()), text)
+    return characters.sub(
+        lambda match: "".join(f"%{byte:02X}" for byte in match[0].encode("utf-8", "surrogatepass")), text
+    )
 
 
 def key_part(value: Any) -> str:
     """Return `value` as it stands in a template: text and ints as they are, the rest as in `make_key`."""
-    return str(value) if type(value) is int else _spell(value)
+    return _bounded(_digits(value), _LONG_PART) if type(value) is int else _word(value)
+
+
+def _word(part: Any) -> str:
+    try:
+        return _spell(part)
+    except RecursionError as error:
+        raise InvalidKey("a part of a key is nested too deeply; pass what identifies it") from error
 
 
 def _spell(part: Any) -> str:
     word = _escape(_RESERVED, part) if type(part) is str else "~" + _spell_typed(part)
-    return word if len(word) <= _LONG_PART else _digest(word)
+    return _bounded(word, _LONG_PART)
 
 
-def _digest(word: str) -> str:
+def _bounded(word: str, most: int) -> str:
+    # no word of text begins with ~, and no other with ~h: a digest is nobody's own spelling
+    if len(word) <= most and (word.isascii() or len(word.encode()) <= most):
+        return word
     from hashlib import blake2b
 
-    return f"~h{blake2b(word.encode('utf-8', 'surrogatepass'), digest_size=16).hexdigest()}"
+    return f"~h{blake2b(word.encode(), digest_size=16).hexdigest()}"
+
+
+def _listed(parts: Iterable[Any]) -> list[str]:
+    # empty text is spelled ~ among others, or [""] would look like []
+    return [_spell(part) or "~" for part in parts]
+
+
+def _class_of(part: Any) -> str:
+    return _escape(_RESERVED, f"{type(part).__module__}.{type(part).__qualname__}")
+
+
+def _digits(number: int) -> str:
+    return int.__repr__(number) if number.bit_length() <= _LONG_INT else hex(number)
 
 
 def _spell_typed(part: Any) -> str:
     from datetime import date, datetime, time, timedelta
     from decimal import Decimal
-    from enum import Enum
+    from enum import Enum, Flag
     from uuid import UUID
 
     match part:
@@ -106,12 +135,14 @@ def _spell_typed(part: Any) -> str:
             return "none"
         case bool():
             return "true" if part else "false"
+        case Flag():  # a combination may have no name
+            return f"e({_class_of(part)},{_spell(part.value)})"
         case Enum():
-            return f"e{_escape(_RESERVED, type(part).__qualname__)}.{_escape(_RESERVED, part.name)}"
+            return f"e({_class_of(part)},{_escape(_RESERVED, part.name)})"
         case str():
-            return f"s{_escape(_RESERVED, type(part).__qualname__)}.{_escape(_RESERVED, part)}"
+            return f"s({_class_of(part)},{_escape(_RESERVED, part)})"
         case int():
-            return int.__repr__(part)
+            return _digits(part)
         case float():
             return float.__repr__(part)  # 1.0, where the int is 1
         case bytes():
@@ -125,11 +156,11 @@ def _spell_typed(part: Any) -> str:
         case UUID():
             return f"u{part.hex}"
         case tuple():
-            return f"({','.join(map(_spell, part))})"
+            return f"({','.join(_listed(part))})"
         case list():
-            return f"[{','.join(map(_spell, part))}]"
+            return f"[{','.join(_listed(part))}]"
         case set() | frozenset():
-            return f"{{{','.join(sorted(map(_spell, part)))}}}"
+            return f"{{{','.join(sorted(_listed(part)))}}}"
         case dict():
             pairs = sorted(f"{_spell(name)}={_spell(value)}" for name, value in part.items())
             return f"{{={','.join(pairs)}}}"

@@ -12,7 +12,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, TypeVar, cast, dataclass_transform
+from typing import Annotated, Any, Final, TypeVar, cast, dataclass_transform
 
 from pydantic import (
     AfterValidator,
@@ -28,7 +28,7 @@ from pydantic_core import ErrorDetails
 
 from layercache.codecs.pipeline import order_fault
 from layercache.durations import parse_duration, spell_duration
-from layercache.errors import Fault, UnknownStage, suggestion
+from layercache.errors import Fault, InvalidTtl, UnknownStage, suggestion
 from layercache.registry import stage_named
 from layercache.sizes import parse_size, spell_size
 from layercache.spi import Stage
@@ -44,6 +44,7 @@ __all__ = [
     "StageOptions",
     "checked",
     "options",
+    "plain",
     "stages",
 ]
 
@@ -58,29 +59,60 @@ def options(cls: type[C]) -> type[C]:
     return cast("type[C]", made)
 
 
+_DURATIONS: Final = 'right are seconds (15, 0.5) and text such as "250ms", "15s", "5m" or "1h30m"'
+_SIZES: Final = 'right are bytes (65536), 1 or more, and text such as "512KB", "64MB" or "1GB"'
+_LONGEST_WAIT: Final = 86_400.0
+_LONGEST_LIFE: Final = 36_525 * 86_400.0  # what is longer overflows somewhere, in a socket or a server
+_MOST_BYTES: Final = 1 << 62
+
+
+def _seconds(value: Any) -> float:
+    try:
+        seconds = parse_duration(value)
+    except (InvalidTtl, OverflowError):
+        raise ValueError(f"is no duration; {_DURATIONS}") from None
+    if 0 < seconds < 0.001:
+        raise ValueError("is too short: times are kept in milliseconds")
+    return seconds
+
+
 def _duration(value: Any) -> Any:
-    seconds = parse_duration(value)
+    seconds = _seconds(value)
     if seconds <= 0:
-        raise ValueError(
-            f"{value!r} is no time to live: it has to be more than 0 (the backend 'null' keeps nothing)"
-        )
+        raise ValueError("is no time to live: it has to be more than 0 (the backend 'null' keeps nothing)")
+    if _LONGEST_LIFE < seconds < math.inf:
+        raise ValueError('is longer than a century; write "forever"')
     return seconds
 
 
 def _deadline(value: Any) -> Any:
-    seconds = _duration(value)
-    if math.isinf(seconds):
-        raise ValueError("waiting for ever is refused; name a time such as '250ms'")
+    seconds = _seconds(value)
+    if seconds <= 0:
+        raise ValueError("is no time to wait: it has to be more than 0")
+    if seconds > _LONGEST_WAIT:
+        raise ValueError('is too long to wait: at most a day; right is a time such as "250ms"')
     return seconds
+
+
+def _size(value: Any) -> Any:
+    try:
+        size = parse_size(value)
+    except (ValueError, OverflowError):
+        size = 0
+    if size < 1:
+        raise ValueError(f"is no size; {_SIZES}")
+    if size > _MOST_BYTES:
+        raise ValueError("is more memory than there is")
+    return size
 
 
 Duration = Annotated[float, BeforeValidator(_duration), PlainSerializer(spell_duration)]
 """Seconds, more than 0, as a number or text; `math.inf` for "forever"."""
 
 Deadline = Annotated[float, BeforeValidator(_deadline), PlainSerializer(spell_duration)]
-"""Seconds, more than 0 and not for ever."""
+"""Seconds, more than 0 and at most a day, as a number or text."""
 
-Bytes = Annotated[int, BeforeValidator(parse_size), Field(ge=1), PlainSerializer(spell_size)]
+Bytes = Annotated[int, BeforeValidator(_size), PlainSerializer(spell_size)]
 """An amount of memory, 1 or more bytes, as a number or text."""
 
 Count = Annotated[int, Field(ge=1, strict=True)]
@@ -109,13 +141,15 @@ def _stage(value: Any) -> StageOptions:
         value = {"type": value}
     if not isinstance(value, Mapping) or not isinstance(value.get("type"), str):
         raise ValueError(  # noqa: TRY004  (pydantic reports ValueErrors)
-            'a stage is a name, or a table with its options such as { type = "zstd", level = 6 }'
+            'has to be the name of a stage, or a table with its options such as { type = "zstd", level = 6 }'
         )
-    name, given = value["type"], {key: value[key] for key in value if key != "type"}
+    name, given = value["type"], {str(key): value[key] for key in value if key != "type"}
     try:
         stage = stage_named(name)
     except UnknownStage as error:
-        raise ValueError(str(error)) from error
+        raise ValueError(str(error)) from None
+    except (ImportError, AttributeError, TypeError) as error:
+        raise ValueError(f"{name!r} cannot be loaded: {error}") from None
     made, faults = checked(stage.Options, given, name)
     if faults:
         raise ValueError("; ".join(map(str, faults)))
@@ -123,11 +157,13 @@ def _stage(value: Any) -> StageOptions:
 
 
 def _spell_stage(stage: StageOptions) -> Any:
-    given = TypeAdapter(stage.stage.Options).dump_python(stage.options, mode="json")
+    given = plain(stage.options)
     return {"type": stage.name, **given} if given else stage.name
 
 
 def _ordered(stages: tuple[StageOptions, ...]) -> tuple[StageOptions, ...]:
+    if not stages:
+        raise ValueError("has to name one stage at least, such as 'json'")
     fault = order_fault([stage.stage for stage in stages])
     if fault:
         raise ValueError(fault)
@@ -143,7 +179,7 @@ def _serializer_only(stages: tuple[StageOptions, ...]) -> tuple[StageOptions, ..
 Codecs = Annotated[
     tuple[Annotated[StageOptions, BeforeValidator(_stage), PlainSerializer(_spell_stage)], ...],
     AfterValidator(_ordered),
-    Field(min_length=1, validate_default=True),
+    Field(validate_default=True),
 ]
 """A codec pipeline: names of stages, or tables with their options; the first is a serializer."""
 
@@ -174,17 +210,59 @@ def checked(
         return TypeAdapter(model).validate_python(dict(values)), []
     except ValidationError as error:
         known = [field.name for field in dataclasses.fields(model)]  # type: ignore[arg-type]  # @options made it
-        details = error.errors(include_url=False, include_context=False)
-        return None, [_fault(detail, path, known, origin) for detail in details]
+        return None, [_fault(detail, path, known, origin) for detail in error.errors(include_url=False)]
+
+
+def plain(instance: Any) -> dict[str, Any]:
+    """Return an instance of an options class as a table ready for JSON: what is None left out, secrets masked."""
+    if instance is None:
+        return {}
+    given: dict[str, Any] = TypeAdapter(type(instance)).dump_python(
+        instance, mode="json", exclude_none=True, fallback=str
+    )
+    return given
+
+
+_MESSAGES: Final = {
+    "string_type": "has to be text",
+    "bool_type": "has to be true or false",
+    "bool_parsing": "has to be true or false",
+    "int_type": "has to be a whole number",
+    "int_parsing": "has to be a whole number",
+    "int_from_float": "has to be a whole number",
+    "float_type": "has to be a number",
+    "float_parsing": "has to be a number",
+    "tuple_type": "has to be a list",
+    "list_type": "has to be a list",
+    "dict_type": "has to be a table",
+    "greater_than_equal": "has to be {ge} or more",
+    "less_than_equal": "has to be {le} or less",
+    "string_too_short": "has to have {min_length} or more characters",
+    "string_too_long": "has to have {max_length} characters at most",
+    "missing": "is required",
+    "missing_keyword_only_argument": "is required",
+}
+"""pydantic's kinds of faults, in the words of settings; its own words serve for others."""
+
+_IN_VARIABLES: Final = {
+    "string_type": "; write @str before the value",
+    "tuple_type": """; write it as '["a", "b"]'""",
+    "list_type": """; write it as '["a", "b"]'""",
+}
 
 
 def _fault(detail: ErrorDetails, path: str, known: list[str], origin: Callable[[str], str]) -> Fault:
-    where = ".".join([path, *map(str, detail["loc"])])
-    if detail["type"] in {"unexpected_keyword_argument", "extra_forbidden"}:
-        message = f"unknown key; {suggestion(str(detail['loc'][-1]), known)}"
-    elif detail["type"] in {"missing", "missing_keyword_only_argument"}:
-        message = "is required"
+    keys = detail["loc"]
+    where = path + "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in keys)
+    from_where = origin(where) if keys else ""
+    kind = detail["type"]
+    # the value itself is left out: it may be a password, or a URL that holds one
+    if kind in {"unexpected_keyword_argument", "extra_forbidden"}:
+        message = f"unknown key; {suggestion(str(keys[-1]), known)}"
+    elif kind in _MESSAGES:
+        message = _MESSAGES[kind].format(**detail.get("ctx", {}))
     else:
-        # the value itself is left out: it may be a password, or a URL that holds one
         message = detail["msg"].removeprefix("Value error, ")
-    return Fault(where, message + origin(where))
+    if from_where:
+        message += _IN_VARIABLES.get(kind, "")
+    return Fault(where, message + from_where)

@@ -5,7 +5,8 @@ A package offers a backend with one line of its `pyproject.toml`:
     [project.entry-points."layercache.backends"]
     toy = "toy:ToyBackend"
 
-The class is imported when a cache that names it is opened, not before.
+The class is imported when settings that name it are read, not before. A driver that it needs is best imported by
+its `__init__`: then settings that define a backend and do not use it need no driver.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ __all__ = ["backend_named", "backend_names", "stage_named", "stage_names"]
 def backend_named(name: str) -> type[Backend]:
     """Return the backend class that an installed package offers as `name`.
 
-    Raises `UnknownBackend` with the names there are, and `MissingExtra` when its driver is
-    not installed.
+    Raises `UnknownBackend` with the names there are, `ImportError` when the package cannot be imported, and
+    `AttributeError` or `TypeError` when what it offers is no backend.
     """
     offered = _offered("layercache.backends")
     if name not in offered:
@@ -33,7 +34,10 @@ def backend_named(name: str) -> type[Backend]:
 
 
 def stage_named(name: str) -> type[Stage]:
-    """Return the codec stage that an installed package offers as `name`, or raise `UnknownStage`."""
+    """Return the codec stage that an installed package offers as `name`.
+
+    Raises `UnknownStage` with the names there are, else as `backend_named`.
+    """
     offered = _offered("layercache.stages")
     if name not in offered:
         raise UnknownStage(name, offered)

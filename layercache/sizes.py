@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import reprlib
 from typing import Final
 
 __all__ = ["parse_size", "spell_size"]
@@ -18,19 +19,22 @@ _UNITS: Final = {
     "MIB": 1 << 20,
     "GIB": 1 << 30,
 }
-_TEXT: Final = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*", re.ASCII)
+# With more digits than anybody has bytes for, ints and floats overflow.
+_TEXT: Final = re.compile(r"\s*(\d{1,30})(\.\d{1,30})?\s*([A-Za-z]*)\s*", re.ASCII)
 
 
 def parse_size(size: int | str) -> int:
-    """Return the bytes that `size` means. Raises `ValueError` with what would be right."""
-    if isinstance(size, int) and not isinstance(size, bool):
+    """Return the bytes that `size` means, rounded down. Raises `ValueError` with what would be right."""
+    if isinstance(size, int) and not isinstance(size, bool) and size >= 0:
         return size
     match = _TEXT.fullmatch(size) if isinstance(size, str) else None
-    if match is None or match[2].upper() not in _UNITS:
+    if match is None or match[3].upper() not in _UNITS:
         raise ValueError(
-            f'{size!r} is no size; right are bytes (65536) or text such as "512KB", "64MB", "1GB"'
+            f'{reprlib.repr(size)} is no size; right are bytes (65536) or text such as "512KB", "64MB", "1GB"'
         )
-    return int(float(match[1]) * _UNITS[match[2].upper()])
+    unit = _UNITS[match[3].upper()]
+    # the whole part apart, as a float has only 53 bits
+    return int(match[1]) * unit + int(float(match[2] or 0) * unit)
 
 
 def spell_size(size: int) -> str:

@@ -14,8 +14,8 @@ import pytest
 ROOT = Path(__file__).parent.parent
 FRAMEWORK = ROOT / "layercache"
 NO_IO = {
-    "asyncio", "concurrent", "http", "multiprocessing", "os", "pathlib", "queue", "random", "redis", "secrets", "select",
-    "signal", "socket", "ssl", "subprocess", "sys", "threading", "time", "urllib",
+    "asyncio", "concurrent", "http", "multiprocessing", "os", "pathlib", "queue", "random", "redis", "secrets",
+    "select", "signal", "socket", "ssl", "subprocess", "sys", "threading", "time", "urllib",
 }  # fmt: skip
 
 
@@ -65,7 +65,9 @@ def test_the_framework_imports_no_backend() -> None:
         assert not [module for module in imports(file, run=False) if module.startswith("layercache_")], file
 
 
-@pytest.mark.parametrize("backend", sorted((ROOT / "backends").glob("layercache_*")), ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "backend", sorted((ROOT / "backends").glob("layercache_*")), ids=lambda path: path.name
+)
 def test_a_backend_imports_the_spi_and_public_parts_and_no_other_backend(backend: Path) -> None:
     allowed = re.compile(
         r"layercache\.(spi|entry|errors|keys|options|inline|loop|codecs\.pipeline|core\.(layer|port))"

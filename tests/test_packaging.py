@@ -58,7 +58,13 @@ def test_the_wheel_holds_the_packages_and_nothing_else(built: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
 
     tops = {name.split("/")[0] for name in names if ".dist-info" not in name}
-    assert tops == {"layercache", "layercache_chain", "layercache_memory", "layercache_null", "layercache_redis"}
+    assert tops == {
+        "layercache",
+        "layercache_chain",
+        "layercache_memory",
+        "layercache_null",
+        "layercache_redis",
+    }
     assert "layercache/py.typed" in names
     assert "layercache_redis/scripts/swap.lua" in names
     assert not [name for name in names if name.endswith((".pyc", ".toml"))]
@@ -67,7 +73,8 @@ def test_the_wheel_holds_the_packages_and_nothing_else(built: Path) -> None:
 def test_the_sdist_holds_what_the_tests_need(built: Path) -> None:
     (sdist,) = built.glob("*.tar.gz")
 
-    names = {name.split("/", 1)[1] for name in tarfile.open(sdist).getnames() if "/" in name}
+    with tarfile.open(sdist) as archive:
+        names = {name.split("/", 1)[1] for name in archive.getnames() if "/" in name}
 
     assert {"pyproject.toml", "README.md", "settings.toml", "constraints.txt", "tests/conftest.py"} <= names
 
@@ -89,7 +96,12 @@ def test_the_wheel_works_in_a_clean_environment(built: Path, tmp_path: Path, ser
     printed = run(python, "-c", SCRIPT, server_url, cwd=elsewhere)
 
     assert [line.split()[0] for line in printed.splitlines()] == ["memory", "null", "redis", "chain"]
-    assert "caches.default.ttl" in run(environment / "bin" / "layercache", "check", cwd=elsewhere)
+
+    command = environment / "bin" / "layercache"
+    without = subprocess.run([command, "check"], capture_output=True, text=True, check=False)
+    assert (without.returncode, "layercache-framework[cli]" in without.stderr) == (1, True)
+    run(python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *_pins("typer", "rich"))
+    assert "caches.default.ttl" in run(command, "check", cwd=elsewhere)
 
 
 def _pins(*names: str) -> list[str]:

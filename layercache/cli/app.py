@@ -37,7 +37,9 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def layercache(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")
+    ] = False,
 ) -> None:
     """Look at the caches that settings.toml defines."""
 
@@ -52,7 +54,9 @@ def check(settings: SettingsFile = None, environment: Environment = None, as_jso
         raise typer.Exit(1) from None
     tables = effective(read)
     if as_json:
-        typer.echo(json.dumps({"origin": read.origin, "environment": read.environment, **tables}, ensure_ascii=False))
+        typer.echo(
+            json.dumps({"origin": read.origin, "environment": read.environment, **tables}, ensure_ascii=False)
+        )
         return
     typer.echo(f"# {read.origin}, environment {read.environment!r}")
     for line in _lines(tables):

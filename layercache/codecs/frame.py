@@ -73,7 +73,8 @@ def pack(frame: Frame, key: bytes) -> bytes:
 def unpack(data: bytes, key: bytes) -> Frame:
     """Return the parts of what is kept under the physical `key`, or raise `BadFrame`.
 
-    The check comes first, so that everything after it may trust the lengths it reads.
+    The check comes first, so that what follows meets only what some writer meant to write: a
+    frame of ours, or one of a program that has the format wrong.
     """
     if len(data) < _HEADER.size + _CHECK.size or data[:3] != _MAGIC:
         raise BadFrame("foreign")
@@ -82,7 +83,14 @@ def unpack(data: bytes, key: bytes) -> Frame:
     body = memoryview(data)[: -_CHECK.size]
     if crc32(body, crc32(key)) != _CHECK.unpack_from(data, len(body))[0]:
         raise BadFrame("altered")
-    _, _, flags, stages_length, count, created_at, fresh_until, dead_at, length = _HEADER.unpack_from(data)
+    try:
+        return _parts(body)
+    except (struct.error, UnicodeDecodeError) as error:
+        raise BadFrame("malformed") from error
+
+
+def _parts(body: memoryview) -> Frame:
+    _, _, flags, stages_length, count, created_at, fresh_until, dead_at, length = _HEADER.unpack_from(body)
     if flags:
         raise BadFrame("flags")
     offset = _HEADER.size + stages_length

@@ -7,6 +7,9 @@ their types through `cache.typed(T)`; NaN and infinity have no JSON.
 
 from __future__ import annotations
 
+import re
+import reprlib
+from collections.abc import Iterator
 from math import isfinite
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
@@ -26,6 +29,9 @@ _CONTAINERS: Final = frozenset((dict, list, tuple))
 _REFUSE_SUBCLASSES: Final = (
     orjson.OPT_PASSTHROUGH_SUBCLASS | orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_DATACLASS
 )
+_SURROGATE: Final = re.compile(r"[\ud800-\udfff]")
+_MAX_DEPTH: Final = 254  # orjson's own
+_SHOWN_STEPS: Final = 8
 
 
 @options
@@ -40,16 +46,11 @@ class JsonStage(Serializer):
     def dumps(self, value: Any) -> bytes:
         try:
             payload = orjson.dumps(value, option=_REFUSE_SUBCLASSES)
-        except (TypeError, RecursionError) as error:
+        except TypeError as error:
             raise _refusal(value, str(error)) from error
         # orjson writes UUIDs and enums as text, and NaN as null, without a word: the first are looked for
         # by type (one set per container), the last only where a null was written at all
-        if type(value) not in _SCALARS:
-            if not _plain(value):
-                raise _refusal(value, "it would change")
-            if b"null" in payload and not _finite(value):
-                raise _refusal(value, "it would change")
-        elif payload == b"null" and value is not None:
+        if not _as_written(value, b"null" in payload):
             raise _refusal(value, "it would change")
         return payload
 
@@ -60,34 +61,43 @@ class JsonStage(Serializer):
             raise DecodeError(f"not JSON: {error}") from error
 
     def dumps_as(self, value: Any, adapter: TypeAdapter[Any]) -> bytes:
-        return self.dumps(adapter.dump_python(value, mode="json"))
+        # by field names whatever the aliases: those for reading and for writing may differ
+        return self.dumps(
+            adapter.dump_python(value, mode="json", by_alias=False, round_trip=True, warnings="error")
+        )
 
     def loads_as(self, payload: bytes, adapter: TypeAdapter[Any]) -> Any:
-        return adapter.validate_json(payload)
+        return adapter.validate_json(payload, by_alias=False, by_name=True)
 
 
-def _plain(value: Any) -> bool:
-    """Say whether `value` is made of JSON's own types only (and tuples), all the way down."""
-    items = value.values() if type(value) is dict else value if type(value) in _CONTAINERS else None
-    if items is None:
+def _as_written(value: Any, nulls: bool) -> bool:
+    """Say whether orjson wrote `value` as it is: JSON's own types and tuples only, all the way down.
+
+    Args:
+        value: what orjson took, so it is no more than 254 levels deep and in no circle.
+        nulls: whether the text `null` was written, be it for a NaN.
+    """
+    if type(value) in _SCALARS:
+        return not (nulls and type(value) is float)
+    pending = [value] if type(value) in _CONTAINERS else []
+    if not pending:
         return False
-    kinds = set(map(type, items))
-    if kinds <= _SCALARS:
-        return True
-    return kinds <= _SCALARS | _CONTAINERS and all(
-        _plain(item) for item in items if type(item) in _CONTAINERS
-    )
-
-
-def _finite(value: Any) -> bool:
-    if type(value) is float:
-        return isfinite(value)
-    items = value.values() if type(value) is dict else value if type(value) in _CONTAINERS else ()
-    return all(map(_finite, items))
+    while pending:
+        container = pending.pop()
+        items = container.values() if type(container) is dict else container
+        kinds = set(map(type, items))
+        if nulls and float in kinds and not all(isfinite(item) for item in items if type(item) is float):
+            return False
+        if kinds <= _SCALARS:
+            continue
+        if not kinds <= _SCALARS | _CONTAINERS:
+            return False
+        pending += [item for item in items if type(item) in _CONTAINERS]
+    return True
 
 
 def _refusal(value: Any, reason: str) -> EncodeError:
-    found = _first_unfit(value, "the value", 0)
+    found = _first_unfit(value)
     if found is None:
         return EncodeError(f"JSON cannot carry the value: {reason}")
     where, unfit = found
@@ -97,25 +107,61 @@ def _refusal(value: Any, reason: str) -> EncodeError:
     )
 
 
-def _first_unfit(value: Any, where: str, depth: int) -> tuple[str, str] | None:
-    """Find the first part that JSON cannot carry: where it is and what it is."""
-    kind = type(value)
-    if depth > 200:  # orjson's own limit is 254
-        return where, "nested too deeply"
+def _first_unfit(value: Any) -> tuple[str, str] | None:
+    """Find the first part that JSON cannot carry: where it is and what it is.
+
+    Walks without recursion and without building what it does not need: the value may be in circles.
+    """
+    walk: list[Iterator[tuple[Any, Any]]] = [iter([(None, value)])]  # one iterator for each level
+    steps: list[Any] = [None]  # where each of them stands
+    while walk:
+        for steps[-1], part in walk[-1]:
+            unfit = _unfit(part)
+            items = _items(part)
+            if items is not None and len(walk) > _MAX_DEPTH:
+                unfit = "nested too deeply or in a circle"
+            if unfit:
+                return _place(steps[1:]), unfit
+            if items is not None:
+                walk.append(items)
+                steps.append(None)
+                break
+        else:
+            walk.pop()
+            steps.pop()
+    return None
+
+
+def _unfit(part: Any) -> str | None:
+    """Say what is wrong with `part`, apart from what it holds; None when nothing is."""
+    # compared by `is`: a class may have a metaclass with a hash or an == of its own
+    kind: type[Any] = type(part)
     if kind is dict:
-        for key, item in value.items():
-            if type(key) is not str:
-                return where, f"a dict with a key of type {type(key).__name__}"
-            if found := _first_unfit(item, f"{where}[{key!r}]", depth + 1):
-                return found
+        strange = [type(key) for key in part if type(key) is not str]
+        if strange:
+            return f"a dict with a key of type {strange[0].__qualname__}"
+        return "a dict with a key that has no UTF-8 form" if any(map(_surrogates, part)) else None
+    if kind is float:
+        return None if isfinite(part) else f"{part}"
+    if kind is int:
+        return None if -(1 << 63) <= part < 1 << 64 else "an int of more than 64 bits"
+    if kind is str:
+        return "text with a lone surrogate, which has no UTF-8 form" if _surrogates(part) else None
+    if any(kind is fit for fit in (*_SCALARS, *_CONTAINERS)):
         return None
-    if kind in {list, tuple}:
-        for index, item in enumerate(value):
-            if found := _first_unfit(item, f"{where}[{index}]", depth + 1):
-                return found
-        return None
-    if kind is float and not isfinite(value):
-        return where, f"{value}"
-    if kind is int and not -(1 << 63) <= value < 1 << 64:
-        return where, "an int of more than 64 bits"
-    return None if kind in _SCALARS else (where, f"a {kind.__qualname__}")
+    return f"a {kind.__qualname__}"
+
+
+def _items(part: Any) -> Iterator[tuple[Any, Any]] | None:
+    if type(part) is dict:
+        return iter(part.items())
+    return iter(enumerate(part)) if type(part) is list or type(part) is tuple else None
+
+
+def _surrogates(text: str) -> bool:
+    return not text.isascii() and _SURROGATE.search(text) is not None
+
+
+def _place(steps: list[Any]) -> str:
+    shown = "".join(f"[{reprlib.repr(step)}]" for step in steps[:_SHOWN_STEPS])
+    return f"the value{shown}" + ("…" if len(steps) > _SHOWN_STEPS else "")

@@ -1,11 +1,14 @@
 """The normal form: what every value becomes at `set`, so that all backends give back the same.
 
 Rule: what `decode` returns is never shared with what was given to `encode` or returned before,
-unless it is immutable.
+unless it is immutable. What `encode` accepts, `decode` gives back: a value that would return as
+something else is refused when it is stored.
 """
 
 from __future__ import annotations
 
+from datetime import datetime
+from math import isnan
 from typing import TYPE_CHECKING, Any, Final
 
 from layercache.entry import MISSING, Entry
@@ -42,7 +45,11 @@ class NormalForm:
 
 
 class TypedForm(NormalForm):
-    """Values of one type, restored by a pydantic `TypeAdapter`."""
+    """Values of one type, restored by a pydantic `TypeAdapter`.
+
+    What pydantic takes for the type is stored as the type: "5" as an int 5, an instance of a subclass
+    of a model as the model.
+    """
 
     def __init__(self, serializer: Serializer, type_: Any) -> None:
         super().__init__(serializer)
@@ -50,24 +57,84 @@ class TypedForm(NormalForm):
         self.adapter = _adapter(type_)
 
     def encode(self, value: Any) -> tuple[bytes, Any]:
-        from pydantic import ValidationError
-        from pydantic_core import PydanticSerializationError
-
         try:
             # validated first: pydantic serialises a value of another type with no more than a warning
             value = self.adapter.validate_python(value)
-            return self.serializer.dumps_as(value, self.adapter), MISSING
-        except (ValidationError, PydanticSerializationError) as error:
+            payload = self.serializer.dumps_as(value, self.adapter)
+        except UnicodeDecodeError as error:
+            raise EncodeError(
+                f"{self.type!r} writes bytes as UTF-8, and these are none; give it "
+                "ConfigDict(ser_json_bytes='base64', val_json_bytes='base64')"
+            ) from error
+        except ValueError as error:  # pydantic's own are all under it
             raise EncodeError(f"the value does not fit {self.type!r}: {error}") from error
+        self._check(payload, value)
+        return payload, MISSING
+
+    def _check(self, payload: bytes, value: Any) -> None:
+        """Raise `EncodeError` unless `payload` is read back as `value`.
+
+        A secret is written as asterisks, a `str | datetime` that looks like the other is read as the
+        other, a date under `Any` stays text: nothing but reading it shows all that JSON loses.
+        """
+        try:
+            back = self._read(payload)
+        except DecodeError as error:
+            raise EncodeError(f"what is written of {self.type!r} cannot be read back: {error}") from error
+        if _change(value, back) is None:
+            return
+        # what is not equal may be so for private or excluded attributes, or want of an `__eq__`
+        change = _change(self._plain(value), self._plain(back))
+        if change:
+            where, before, after = change
+            article = "another" if type(before) is type(after) else "a"
+            raise EncodeError(
+                f"the value{where}, a {type(before).__qualname__}, would come back as {article} "
+                f"{type(after).__qualname__}; JSON does not tell all values of {self.type!r} apart"
+            )
+
+    def _plain(self, value: Any) -> Any:
+        try:
+            return self.adapter.dump_python(value, by_alias=False, round_trip=True, warnings=False)
+        except TypeError:
+            return value  # a set of models has no form of plain parts: dicts cannot be in sets
 
     def decode(self, entry: Entry) -> Any:
-        from pydantic import ValidationError
+        return self._read(self.serializer.dumps(entry.value) if entry.payload is None else entry.payload)
 
-        payload = self.serializer.dumps(entry.value) if entry.payload is None else entry.payload
+    def _read(self, payload: bytes) -> Any:
         try:
             return self.serializer.loads_as(payload, self.adapter)
-        except ValidationError as error:
+        except Exception as error:
+            # of the user's own validators as well, which may meet what an older version stored
             raise DecodeError(f"cached as another type: {error}") from error
+
+
+def _change(one: Any, other: Any) -> tuple[str, Any, Any] | None:
+    """Find the first part of `one` that differs in `other`: where it is and both of it.
+
+    A tuple that became a list is no change.
+    """
+    if isinstance(one, dict) and isinstance(other, dict) and one.keys() == other.keys():
+        pairs = ((key, part, other[key]) for key, part in one.items())
+    elif isinstance(one, list | tuple) and isinstance(other, list | tuple) and len(one) == len(other):
+        pairs = ((index, *parts) for index, parts in enumerate(zip(one, other, strict=True)))
+    else:
+        return None if _equal(one, other) else ("", one, other)
+    for step, before, after in pairs:
+        change = _change(before, after)
+        if change:
+            return f"[{step!r}]{change[0]}", change[1], change[2]
+    return None
+
+
+def _equal(one: Any, other: Any) -> bool:
+    if isinstance(one, datetime) and isinstance(other, datetime):
+        # == is never true across zones in the hour that a zone has twice (PEP 495)
+        return one.isoformat() == other.isoformat()
+    if isinstance(one, float) and isinstance(other, float) and isnan(one):
+        return isnan(other)
+    return bool(one == other)
 
 
 def _adapter(type_: Any) -> TypeAdapter[Any]:
@@ -76,5 +143,7 @@ def _adapter(type_: Any) -> TypeAdapter[Any]:
     try:
         # bytes have no JSON; base64 carries all of them
         return TypeAdapter(type_, config=ConfigDict(ser_json_bytes="base64", val_json_bytes="base64"))
-    except PydanticUserError:
+    except PydanticUserError as error:
+        if error.code != "type-adapter-config-unused":
+            raise
         return TypeAdapter(type_)  # models and dataclasses bring a configuration of their own

@@ -1,7 +1,7 @@
 """A codec pipeline: one serializer, then transforms; what it all makes is a frame.
 
 Rule: `decode` raises `DecodeError` for anything that this pipeline did not make for this
-key, and never allocates more than `max_value_bytes` for what it decodes.
+key, and spends no more memory on it than a few times `max_value_bytes`, whatever it claims to hold.
 """
 
 from __future__ import annotations
@@ -52,7 +52,8 @@ class Pipeline:
         """Return the entry of a frame filed under the physical `key`, or raise `DecodeError`."""
         frame = unpack(data, key)
         serializer, *applied = frame.stages
-        if serializer != self.serializer.name or not self.transforms.keys() >= set(applied):
+        unknown = serializer != self.serializer.name or not self.transforms.keys() >= set(applied)
+        if unknown or len(set(applied)) < len(applied):
             raise BadFrame("stages")
         payload = frame.payload
         for name in reversed(applied):
@@ -64,6 +65,8 @@ class Pipeline:
 
 def order_fault(kinds: Sequence[type[Stage]]) -> str | None:
     """Say what is wrong with the order of stages, or return None."""
+    if not kinds:
+        return "a pipeline has at least one stage, such as 'json'"
     names = [kind.name for kind in kinds]
     if not issubclass(kinds[0], Serializer):
         return f"the first stage has to turn values into bytes, such as 'json'; {names[0]!r} does not"

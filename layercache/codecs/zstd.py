@@ -49,8 +49,9 @@ class ZstdStage(Transform):
         try:
             # the decompressor ignores max_output_size where the content says its size itself
             size = zstandard.frame_content_size(payload)
-            if not 0 <= size <= max_bytes:
-                raise DecodeError(f"zstd content of {size} bytes; at most {max_bytes} are read")
+            # (-1 where it does not); what follows content of 0 bytes it does not look at
+            if not 0 < size <= max_bytes:
+                raise DecodeError(f"zstd content of {size} bytes; 1 to {max_bytes} are read")
             try:
                 decompressor = self._own.decompressor
             except AttributeError:

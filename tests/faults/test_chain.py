@@ -136,7 +136,6 @@ class TestOrder:
             order: list[str] = []
             for name, space in zip(("near", "far"), spaces(world), strict=True):
                 for operation in ("set", "set_many", "update", "delete", "delete_many", "clear"):
-
                     monkeypatch.setattr(space, operation, traced(name, getattr(space, operation), order))
 
             getattr(world["default"], verb)(*{"clear": [], "set": ["k", 2], "add": ["k", 2]}.get(verb, ["k"]))

@@ -55,6 +55,6 @@ async def main() -> None:
     assert_type(await quotes.aget_or_set("k", Quote), Quote)
 
     async def load() -> Quote:
-    raise NotImplementedError
+        raise NotImplementedError
 
     assert_type(await quotes.aget_or_set("k", load), Quote)

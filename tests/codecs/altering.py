@@ -1,0 +1,52 @@
+"""Strategies for frames, and for everything that can happen to bytes on their way."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import strategies as st
+
+from layercache.codecs.frame import Frame
+
+times = st.floats(allow_nan=False)
+names = st.text(st.characters(exclude_characters=",", exclude_categories=("Cs",)), min_size=1, max_size=12)
+stamps = st.lists(st.tuples(st.text(max_size=20), st.integers(0, 2**64 - 1)), max_size=4).map(tuple)
+frames = st.builds(
+    Frame,
+    stages=st.lists(names, min_size=1, max_size=4).map(tuple),
+    created_at=times,
+    fresh_until=times,
+    dead_at=times,
+    stamps=stamps,
+    payload=st.binary(max_size=300),
+)
+
+
+@st.composite
+def altered(draw: Any, original: bytes) -> bytes:
+    """`original` after one to three accidents; it may have survived them."""
+    data = bytearray(original)
+    for _ in range(draw(st.integers(1, 3))):
+        at = draw(st.integers(0, max(0, len(data) - 1)))
+        to = draw(st.integers(at, min(len(data), at + 12)))
+        other = draw(st.integers(0, max(0, len(data) - 1)))
+        match draw(
+            st.sampled_from(["flip", "swap", "cut", "cut short", "extend", "insert", "repeat", "overwrite"])
+        ):
+            case "flip" if data:
+                data[at] ^= draw(st.integers(1, 255))
+            case "swap" if data:
+                data[at], data[other] = data[other], data[at]
+            case "cut":
+                del data[at:to]
+            case "cut short":
+                del data[at:]
+            case "extend":
+                data += draw(st.binary(min_size=1, max_size=12))
+            case "insert":
+                data[at:at] = draw(st.binary(min_size=1, max_size=12))
+            case "repeat":
+                data[to:to] = data[at:to]
+            case _:
+                data[at:to] = draw(st.binary(min_size=to - at, max_size=to - at))
+    return bytes(data)
