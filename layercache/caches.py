@@ -105,7 +105,9 @@ class Caches:
         def close() -> None:
             layer.space = _ClosedSpace(name)
             with self._lock:
-                self._opened.pop(name, None)
+                closed = self._opened.pop(name, None)
+            if closed is not None:
+                closed.unbind()
 
         return Cache(
             name,

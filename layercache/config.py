@@ -391,7 +391,9 @@ class _Check:
         ]
         backend, known = table.get("backend"), self._known_backends()
         if isinstance(backend, str) and backend.lower() not in known:
-            self._fault(f"{path}.backend", f"no backend named {backend!r}; {suggestion(backend.lower(), known)}")
+            self._fault(
+                f"{path}.backend", f"no backend named {backend!r}; {suggestion(backend.lower(), known)}"
+            )
         return made
 
     def _known_backends(self) -> Mapping[str, Any]:

@@ -42,7 +42,8 @@ class Entry:
     Attributes:
         payload: the normal form of the value, as the cache's serializer wrote it; None where
             `value` says it all.
-        value: the value itself when it is immutable and can be shared, else `MISSING`.
+        value: the value itself when it is immutable; a private dict or list of immutables, of which every
+            reader takes a copy; else `MISSING`.
         created_at, fresh_until, dead_at: wall-clock seconds.
         stamps: what has to be current for the entry to be valid.
     """

@@ -2,9 +2,11 @@
 
     CacheError
     ├── ConfigError               settings that cannot be right; lists every fault at once
-    │   ├── UnknownCache          a cache that the settings do not define (also a LookupError)
-    │   ├── UnknownBackend        no installed package offers a backend of that name
-    │   └── UnknownStage          no installed package offers a codec stage of that name
+    │   └── UnknownName           something is named that does not exist; brings the nearest names
+    │       ├── UnknownCache      a cache that the settings do not define (also a LookupError)
+    │       ├── UnknownBackend    no installed package offers a backend of that name
+    │       ├── UnknownStage      no installed package offers a codec stage of that name
+    │       └── UnknownEviction   no installed package offers an eviction policy of that name
     ├── MissingExtra              an optional package is not installed (also an ImportError)
     ├── InvalidKey                a key that cannot be used (also a ValueError)
     ├── InvalidTtl                a time to live that cannot be understood (also a ValueError)
@@ -42,6 +44,8 @@ __all__ = [
     "NotACounter",
     "UnknownBackend",
     "UnknownCache",
+    "UnknownEviction",
+    "UnknownName",
     "UnknownStage",
     "ValueTooLarge",
     "WouldDeadlock",
@@ -91,7 +95,9 @@ class ConfigError(CacheError):
         super().__init__(f"{count} in {origin}, environment {environment!r}:{lines}")
 
 
-class _UnknownName(ConfigError):
+class UnknownName(ConfigError):
+    """Something is named that does not exist; `name` is what was asked for, `known` what there is."""
+
     kind = "name"
 
     def __init__(self, name: str, known: Iterable[str], origin: str = "", environment: str = "") -> None:
@@ -101,22 +107,28 @@ class _UnknownName(ConfigError):
         CacheError.__init__(self, f"no {self.kind} named {name!r}{where}; {suggestion(name, self.known)}")
 
 
-class UnknownCache(_UnknownName, LookupError):
+class UnknownCache(UnknownName, LookupError):
     """No cache of that name is defined in the settings."""
 
     kind = "cache"
 
 
-class UnknownBackend(_UnknownName):
+class UnknownBackend(UnknownName):
     """No installed package offers a backend of that name."""
 
     kind = "backend"
 
 
-class UnknownStage(_UnknownName):
+class UnknownStage(UnknownName):
     """No installed package offers a codec stage of that name."""
 
     kind = "stage"
+
+
+class UnknownEviction(UnknownName):
+    """No installed package offers an eviction policy of that name."""
+
+    kind = "eviction policy"
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:

@@ -16,7 +16,7 @@ from layercache.core.policy import Policy
 from layercache.core.verbs import Verbs
 from layercache.durations import DEFAULT, Ttl
 from layercache.entry import MISSING
-from layercache.errors import DecodeError
+from layercache.hits import hit_path, near_set
 from layercache.inline import InlinePort, run
 from layercache.loop import LoopPort
 
@@ -96,23 +96,29 @@ class Cache(Generic[T]):
         # this cache and the typed views of it, by type: one key space, one statistic
         self._views: dict[Any, Cache[Any]] = {Any: self}
 
-    # -- reading
+        self._bind()
 
-    def _near(self, key: str) -> Any:
-        """Return the value that this process's memory holds, or `MISSING`: the fast path of both faces."""
+    def _bind(self) -> None:
+        """Put the hit path in front of the verbs below, where this process's memory may have the answer."""
         near = self._layer.space.near
         if near is None:
-            return MISSING
-        self._verbs.check(key)
-        entry = near(key)
-        if entry is None:
-            return MISSING
-        try:
-            value = self._form.decode(entry)
-        except DecodeError:
-            return MISSING  # the slow path counts it
-        self._layer.near_hits += 1
-        return value
+            return
+        slow = {verb: getattr(self, verb) for verb in ("get", "aget", "get_or_set", "aget_or_set", "set")}
+        vars(self).update(hit_path(near, self._form, slow))
+        if near is cast("Any", self._layer.space):
+            vars(self)["set"] = near_set(near, self._form, self._policy, slow["set"])
+
+    def unbind(self) -> None:
+        """Take the hit path away, so that every verb asks the key space again; for `Caches`."""
+        for view in list(self._views.values()):
+            for verb in ("get", "aget", "get_or_set", "aget_or_set", "set", "hit"):
+                vars(view).pop(verb, None)
+
+    # -- reading
+
+    def hit(self, key: str) -> Any:
+        """Return the value that this process's memory holds, or `MISSING`; never blocks, counts hits only."""
+        return MISSING
 
     @overload
     def get(self, key: str, default: None = None) -> T | None: ...
@@ -120,8 +126,7 @@ class Cache(Generic[T]):
     def get(self, key: str, default: D) -> T | D: ...
     def get(self, key: str, default: Any = None) -> Any:
         """Return the value of `key`, or `default` when there is none. A stored None is a hit."""
-        value = self._near(key)
-        return run(self._verbs.get(self._inline, key, default)) if value is MISSING else value
+        return run(self._verbs.get(self._inline, key, default))
 
     @overload
     async def aget(self, key: str, default: None = None) -> T | None: ...
@@ -129,8 +134,7 @@ class Cache(Generic[T]):
     async def aget(self, key: str, default: D) -> T | D: ...
     async def aget(self, key: str, default: Any = None) -> Any:
         """As `get`, without blocking the event loop."""
-        value = self._near(key)
-        return await self._verbs.get(self._loop, key, default) if value is MISSING else value
+        return await self._verbs.get(self._loop, key, default)
 
     def get_many(self, keys: Iterable[str]) -> dict[str, T]:
         """Return the values of those `keys` that have one, in the order asked for."""
@@ -254,9 +258,6 @@ class Cache(Generic[T]):
         What the loader raises reaches every caller that waited for it, and nothing is stored. Blocks while
         the loader runs. Raises `WouldDeadlock` where waiting could never end.
         """
-        value = self._near(key)
-        if value is not MISSING:
-            return cast("T", value)
         return cast("T", run(self._loading.get_or_set(self._inline, key, _loader(loader), ttl)))
 
     async def aget_or_set(
@@ -266,9 +267,6 @@ class Cache(Generic[T]):
 
         The loader may be async; a plain function runs in a worker thread.
         """
-        value = self._near(key)
-        if value is not MISSING:
-            return cast("T", value)
         return cast("T", await self._loading.get_or_set(self._loop, key, _loader(loader), ttl))
 
     def cached(self, key: str | None = None, *, ttl: Ttl = DEFAULT) -> Decorator:

@@ -13,14 +13,24 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeAlias, TypeVar
 
 from layercache.entry import Entry
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
-__all__ = ["Backend", "Change", "KeySpace", "Opening", "Serializer", "Stage", "Transform"]
+__all__ = [
+    "Backend",
+    "Change",
+    "KeySpace",
+    "Near",
+    "NearRecord",
+    "Opening",
+    "Serializer",
+    "Stage",
+    "Transform",
+]
 
 R = TypeVar("R")
 
@@ -29,6 +39,48 @@ Change: TypeAlias = Callable[[Entry | None], Entry | None]
 
 It may be called more than once and must have no effects of its own; what it raises, `update` raises.
 """
+
+
+class NearRecord(Protocol):
+    """One entry that the hit path may read at any time, without a lock.
+
+    Attributes:
+        value, kind: what a reader gets is `value` where `kind` is None, else `kind(value)`.
+        fresh_until: wall-clock seconds.
+        hits: raised by readers, and by nobody else.
+    """
+
+    value: Any
+    kind: Callable[[Any], Any] | None
+    fresh_until: float
+    hits: int
+
+
+class Near(Protocol):
+    """A key space in this process's memory.
+
+    Attributes:
+        records: by key; one dict for as long as the key space lives.
+        now: the clock of their times.
+    """
+
+    @property
+    def records(self) -> Mapping[str, NearRecord]: ...
+
+    @property
+    def now(self) -> Callable[[], float]: ...
+
+    def peek(self, key: str) -> Entry | None:
+        """Return the living entry of `key`, without counting a hit."""
+        ...
+
+    def hits(self) -> int:
+        """Return how often its records were read through `records`, those that are gone included."""
+        ...
+
+    def put(self, key: str, value: Any, kind: Callable[[Any], Any] | None, seconds: float) -> bool:
+        """Store a value in its near form, to live `seconds`; return whether it is kept."""
+        ...
 
 
 class KeySpace(ABC):
@@ -41,8 +93,8 @@ class KeySpace(ABC):
 
     blocks: ClassVar[bool] = False
 
-    near: Callable[[str], Entry | None] | None = None
-    """Answers from this process's memory alone, as `get` would; None where there is no such answer."""
+    near: Near | None = None
+    """What this process's memory knows of these keys, for hits without a lock; None where there is no such thing."""
 
     @abstractmethod
     def get(self, key: str) -> Entry | None:

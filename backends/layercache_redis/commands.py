@@ -158,5 +158,7 @@ class Commands:
 
     def _checked(self, reply: Any) -> Any:
         if isinstance(reply, ResponseError):
-            raise BackendError(self._backend, f"the server refused: {type(reply).__name__}: {reply}") from reply
+            raise BackendError(
+                self._backend, f"the server refused: {type(reply).__name__}: {reply}"
+            ) from reply
         return reply

@@ -7,6 +7,7 @@ something else is refused when it is stored.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
 from math import isnan
 from typing import TYPE_CHECKING, Any, Final
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["NormalForm", "TypedForm"]
 
 _IMMUTABLE: Final = frozenset((str, int, float, bool, type(None), bytes))
+_SCALARS: Final = frozenset((str, int, float, bool))
 
 
 class NormalForm:
@@ -30,18 +32,31 @@ class NormalForm:
         self.serializer = serializer
 
     def encode(self, value: Any) -> tuple[bytes, Any]:
-        """Return the payload, and the value itself where it can be shared, else `MISSING`.
+        """Return the payload, and what `Entry.value` is, `MISSING` where nothing can be shared.
 
         Raises `EncodeError` when the serializer cannot carry the value.
         """
-        return self.serializer.dumps(value), value if type(value) in _IMMUTABLE else MISSING
+        payload = self.serializer.dumps(value)
+        kind = type(value)
+        if kind in _IMMUTABLE:
+            return payload, value
+        if kind is dict and set(map(type, value.values())) <= _IMMUTABLE:
+            return payload, value.copy()
+        if kind in (list, tuple) and set(map(type, value)) <= _IMMUTABLE:
+            return payload, list(value)
+        return payload, MISSING
 
     def decode(self, entry: Entry) -> Any:
         """Return the value of `entry`, or raise `DecodeError`."""
-        if entry.value is not MISSING:
-            return entry.value
-        assert entry.payload is not None
-        return self.serializer.loads(entry.payload)
+        value = entry.value
+        if value is MISSING:
+            assert entry.payload is not None
+            return self.serializer.loads(entry.payload)
+        return value.copy() if type(value) in (dict, list) else value
+
+    def restore(self, value: Any, kind: Callable[[Any], Any] | None) -> Any:
+        """Return what a near record holds as `value` of `kind`, or raise `DecodeError`."""
+        return value if kind is None else kind(value)
 
 
 class TypedForm(NormalForm):
@@ -55,6 +70,7 @@ class TypedForm(NormalForm):
         super().__init__(serializer)
         self.type = type_
         self.adapter = _adapter(type_)
+        self._scalar = type_ if type_ in _SCALARS else None  # its values are shared as they are
 
     def encode(self, value: Any) -> tuple[bytes, Any]:
         try:
@@ -69,7 +85,7 @@ class TypedForm(NormalForm):
         except ValueError as error:  # pydantic's own are all under it
             raise EncodeError(f"the value does not fit {self.type!r}: {error}") from error
         self._check(payload, value)
-        return payload, MISSING
+        return payload, value if type(value) is self._scalar else MISSING
 
     def _check(self, payload: bytes, value: Any) -> None:
         """Raise `EncodeError` unless `payload` is read back as `value`.
@@ -99,7 +115,15 @@ class TypedForm(NormalForm):
         except TypeError:
             return value  # a set of models has no form of plain parts: dicts cannot be in sets
 
+    def restore(self, value: Any, kind: Callable[[Any], Any] | None) -> Any:
+        if type(value) is self._scalar:
+            return value
+        encoded = type(value) is bytes and kind is not None
+        return self._read(value if encoded else self.serializer.dumps(value))
+
     def decode(self, entry: Entry) -> Any:
+        if type(entry.value) is self._scalar:
+            return entry.value
         return self._read(self.serializer.dumps(entry.value) if entry.payload is None else entry.payload)
 
     def _read(self, payload: bytes) -> Any:

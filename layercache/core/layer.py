@@ -60,12 +60,11 @@ class Layer:
     statements of a function only where it calls or jumps back, so none is lost under the GIL.
     """
 
-    __slots__ = ("degraded", "errors", "hits", "misses", "name", "near_hits", "space", "type")
+    __slots__ = ("degraded", "errors", "hits", "misses", "name", "space", "type")
 
     def __init__(self, name: str, type_: str, space: KeySpace) -> None:
         self.name, self.type, self.space = name, type_, space
         self.hits = self.misses = self.errors = 0
-        self.near_hits = 0  # answered by `space.near` on the fast path: hits of the nearest layer as well
         self.degraded = False
 
     async def read(self, port: Port, key: str) -> Entry | None:
@@ -82,10 +81,12 @@ class Layer:
         self.misses += len(keys) - len(found)
         return found
 
-    def stats(self, near_hits: int = 0) -> LayerStats:
-        """Return the counters; `near_hits` are those that the chain above answered from here."""
+    def stats(self) -> LayerStats:
+        """Return the counters. Hits without a lock are counted by the records themselves, once for a chain and its
+        nearest layer."""
         gauges = dict(self.space.gauges())
-        near_hits += self.near_hits
+        near = self.space.near
+        near_hits = near.hits() if near is not None else 0
         layers = self.space.layers()
         return LayerStats(
             self.name,
@@ -95,5 +96,5 @@ class Layer:
             self.errors,
             self.degraded,
             gauges=gauges,
-            layers=tuple(layer.stats(0 if index else near_hits) for index, layer in enumerate(layers)),
+            layers=tuple(layer.stats() for layer in layers),
         )

@@ -65,7 +65,7 @@ class Loading:
         Who landed here has filled the near layer too, so where there is one it alone is asked.
         """
         space = self.verbs.layer.space
-        entry = space.near(key) if space.near is not None else await port.read(space, key)
+        entry = space.near.peek(key) if space.near is not None else await port.read(space, key)
         return None if entry is None or self.verbs.decoded(entry) is MISSING else entry
 
     async def _load(self, port: Port, key: str, loader: Callable[[], Any], ttl: Ttl) -> Entry:

@@ -28,6 +28,7 @@ class Policy:
     def __init__(self, ttl: float, ttls: Mapping[str, float], max_key_bytes: int) -> None:
         self.ttl, self.max_key_bytes = ttl, max_key_bytes
         ranked = sorted(ttls, key=lambda pattern: (-len(re.sub(r"[*?]|\[.*?\]", "", pattern)), pattern))
+        self.has_patterns = bool(ttls)
         self._patterns = [(_matcher(pattern), ttls[pattern]) for pattern in ranked]
 
     def ttl_for(self, key: str, ttl: Ttl = DEFAULT) -> float:

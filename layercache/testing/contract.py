@@ -241,9 +241,13 @@ class BackendContract:
         self.pass_time(40)
         seen: list[Entry | None] = []
 
+        def change(found: Entry | None) -> Entry:
+            seen.append(found)
+            made: Entry = entry("made")
+            return made
+
         for key in ("never", "dying"):
-            made = space.update(key, lambda found: seen.append(found) or entry("made"))
-            assert value(made) == "made"
+            assert value(space.update(key, change)) == "made"
 
         assert set(seen) == {None}
 

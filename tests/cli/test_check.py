@@ -70,7 +70,9 @@ def test_it_prints_what_is_in_force_as_toml_with_secrets_masked(file: Path) -> N
 def test_it_looks_at_another_environment_or_file(file: Path, tmp_path: Path) -> None:
     other = tmp_path / "elsewhere" / "settings.toml"
     other.parent.mkdir()
-    other.write_text('[default.backends.n]\ntype = "null"\n[default.caches.default]\nbackend = "n"\n', encoding="utf-8")
+    other.write_text(
+        '[default.backends.n]\ntype = "null"\n[default.caches.default]\nbackend = "n"\n', encoding="utf-8"
+    )
 
     production = run("check", "-e", "production")
     elsewhere = run("check", "--settings", str(other))

@@ -88,13 +88,17 @@ class TestTheFile:
         with pytest.raises(ConfigError, match="does not exist"):
             read_settings("")
         monkeypatch.setenv("LAYERCACHE_SETTINGS", "missing.toml")
-        with pytest.raises(ConfigError, match=r"missing\.toml: the file that LAYERCACHE_SETTINGS names does not"):
+        with pytest.raises(
+            ConfigError, match=r"missing\.toml: the file that LAYERCACHE_SETTINGS names does not"
+        ):
             read_settings()
 
     def test_a_working_folder_that_is_gone_is_an_error(self, folder):
         folder.path.rmdir()
 
-        with pytest.raises(ConfigError, match=r"settings\.toml: the working folder, to look for it in, is gone"):
+        with pytest.raises(
+            ConfigError, match=r"settings\.toml: the working folder, to look for it in, is gone"
+        ):
             read_settings()
 
     def test_one_that_may_not_be_read_is_an_error(self, folder, monkeypatch):
@@ -112,10 +116,16 @@ class TestTheFile:
         [
             (b"a = \n", "settings.toml: is no TOML: Invalid value (at line 1, column 5)"),
             (b"\xff\xfe", "settings.toml: is no UTF-8 text"),
-            (b"[default.backends.l]\ntype = '@int hunter2'", "settings.toml: holds a @token that dynaconf cannot resolve"),
-            (b"[default.backends.l]\ntype = '@format {this.no}'", "settings.toml: holds a @token that dynaconf cannot"),
+            (
+                b"[default.backends.l]\ntype = '@int hunter2'",
+                "settings.toml: holds a @token that dynaconf cannot resolve",
+            ),
+            (
+                b"[default.backends.l]\ntype = '@format {this.no}'",
+                "settings.toml: holds a @token that dynaconf cannot",
+            ),
         ],
-    )  # fmt: skip
+    )
     def test_one_that_is_broken_is_an_error_without_its_content(self, folder, content, message):
         (folder.path / "settings.toml").write_bytes(content)
 
@@ -152,13 +162,16 @@ class TestTheFile:
 
 class TestTheEnvironment:
     TEXT = MEMORY + "".join(
-        f"[{name}.caches.default]\nttl = {ttl}\n" for name, ttl in [("development", 1), ("Staging", 2), ("x", 3)]
+        f"[{name}.caches.default]\nttl = {ttl}\n"
+        for name, ttl in [("development", 1), ("Staging", 2), ("x", 3)]
     )
 
     @pytest.mark.parametrize(
         ("variable", "ttl"), [(None, 1), ("", 1), ("staging", 2), ("STAGING", 2), ("x", 3), ("default", 300)]
     )
-    def test_the_variable_chooses_it_and_it_is_development_when_unset(self, folder, monkeypatch, variable, ttl):
+    def test_the_variable_chooses_it_and_it_is_development_when_unset(
+        self, folder, monkeypatch, variable, ttl
+    ):
         folder.write(self.TEXT)
         if variable is not None:
             monkeypatch.setenv("LAYERCACHE_ENV", variable)
@@ -188,7 +201,10 @@ class TestTheEnvironment:
         with pytest.raises(ConfigError) as misspelt:
             read_settings()
 
-        assert str(asked.value.faults[0]) == "live: no such environment; there are default, development, staging, x"
+        assert (
+            str(asked.value.faults[0])
+            == "live: no such environment; there are default, development, staging, x"
+        )
         assert str(misspelt.value.faults[0]) == (
             "stagging: no such environment; did you mean 'staging'? (from LAYERCACHE_ENV)"
         )
@@ -301,12 +317,22 @@ class TestMerging:
 
     @pytest.mark.parametrize(
         "variable",
-        ["DOTTED_LOOKUP", "ENVIRONMENTS", "INCLUDES", "PRELOAD", "SETTINGS_FILE", "LOAD_DOTENV", "DYNABOXIFY"],
+        [
+            "DOTTED_LOOKUP",
+            "ENVIRONMENTS",
+            "INCLUDES",
+            "PRELOAD",
+            "SETTINGS_FILE",
+            "LOAD_DOTENV",
+            "DYNABOXIFY",
+        ],
     )
     def test_variables_meant_for_dynaconf_change_nothing(self, plain, monkeypatch, variable):
         monkeypatch.setenv("LAYERCACHE_CACHES__STOCK__TTLS", '{ "x:*" = 1 }')
         before = read_settings(environment="production")
-        monkeypatch.setenv(f"{variable}_FOR_DYNACONF", str(plain.write("[default]\nintruder = 1\n", "other.toml")))
+        monkeypatch.setenv(
+            f"{variable}_FOR_DYNACONF", str(plain.write("[default]\nintruder = 1\n", "other.toml"))
+        )
         monkeypatch.setenv("MERGE_ENABLED_FOR_DYNACONF", "true")
         monkeypatch.setenv("DYNACONF_CACHES", "@json {}")
         plain.write("LAYERCACHE_CACHES__STOCK__TTL=1", ".env")
@@ -342,8 +368,17 @@ class TestDynaconfByItself:
         assert merged["stock"]["codecs"] == ["json", "zstd", "json"]
 
     def test_ours_does_neither(self, folder):
-        backends = '[default.backends.l]\ntype = "redis"\ncodecs = ["json", "zstd"]\n[live.backends.l]\ncodecs = ["json"]'
-        folder.write(backends + "\n[live.backends.m]\ntype = 'memory'")
+        folder.write(
+            """
+            [default.backends.l]
+            type = "redis"
+            codecs = ["json", "zstd"]
+            [live.backends.l]
+            codecs = ["json"]
+            [live.backends.m]
+            type = "memory"
+            """
+        )
 
         settings = read_settings(environment="live")
 
@@ -374,14 +409,20 @@ class TestInheritance:
 
         caches = read_settings().caches
 
-        assert (caches["stock"].backend, caches["stock"].ttl, caches["stock"].max_key_bytes) == ("local", 300, 99)
+        assert (caches["stock"].backend, caches["stock"].ttl, caches["stock"].max_key_bytes) == (
+            "local",
+            300,
+            99,
+        )
         assert caches["stock"].ttls == {"a:*": 1, "b:*": 3, "c:*": 4}
         assert caches["default"].ttls == {"a:*": 1, "b:*": 2}
         assert (caches["news"].backend, caches["news"].ttl) == ("other", 3600)
 
     def test_one_line_turns_all_caches_to_another_backend_in_an_environment(self, plain):
         assert {cache.backend for cache in read_settings().caches.values()} == {"local"}
-        assert {cache.backend for cache in read_settings(environment="production").caches.values()} == {"layered"}
+        assert {cache.backend for cache in read_settings(environment="production").caches.values()} == {
+            "layered"
+        }
 
     def test_without_a_default_cache_each_stands_alone(self):
         tables = {"backends": {"m": {"type": "memory"}}, "caches": {"a": {"backend": "m"}, "b": {"ttl": 1}}}
@@ -392,20 +433,21 @@ class TestInheritance:
         assert [str(fault) for fault in caught.value.faults] == ["caches.b.backend: is required"]
 
 
-class TestAMapping:
-    FLAT: dict[str, Any] = {
-        "backends": {"m": {"type": "memory", "codecs": ["json"]}},
-        "caches": {"default": {"backend": "m", "ttl": "1m"}, "stock": {}},
-    }
+FLAT: dict[str, Any] = {
+    "backends": {"m": {"type": "memory", "codecs": ["json"]}},
+    "caches": {"default": {"backend": "m", "ttl": "1m"}, "stock": {}},
+}
 
+
+class TestAMapping:
     def test_the_default_table_alone_will_do(self):
-        settings = read_settings(self.FLAT)
+        settings = read_settings(FLAT)
 
         assert settings.origin == "a mapping"
         assert settings.caches["stock"].ttl == 60
 
     def test_it_may_have_environments(self, monkeypatch):
-        mapping = {"default": self.FLAT, "Production": {"caches": {"stock": {"ttl": 1}}}}
+        mapping = {"default": FLAT, "Production": {"caches": {"stock": {"ttl": 1}}}}
 
         assert read_settings(mapping).caches["stock"].ttl == 60
         assert read_settings(mapping, "production").caches["stock"].ttl == 1
@@ -414,40 +456,40 @@ class TestAMapping:
 
     def test_an_environment_that_it_lacks_is_an_error(self, monkeypatch):
         with pytest.raises(ConfigError, match="live: no such environment; there are default"):
-            read_settings({"default": self.FLAT}, "live")
+            read_settings({"default": FLAT}, "live")
         monkeypatch.setenv("LAYERCACHE_ENV", "live")
         with pytest.raises(ConfigError, match="live: no such environment"):
-            read_settings(self.FLAT, "live")
+            read_settings(FLAT, "live")
 
     def test_the_variable_does_not_choose_where_there_are_no_environments(self, monkeypatch):
         monkeypatch.setenv("LAYERCACHE_ENV", "live")
 
-        assert read_settings(self.FLAT).caches["stock"].ttl == 60
+        assert read_settings(FLAT).caches["stock"].ttl == 60
 
     def test_variables_do_not_touch_it(self, monkeypatch):
-        before = read_settings(self.FLAT)
+        before = read_settings(FLAT)
         monkeypatch.setenv("LAYERCACHE_CACHES__STOCK__TTL", "1")
         monkeypatch.setenv("LAYERCACHE_NONSENSE", "1")
         monkeypatch.setenv("MEMORY_CACHE_TTL_DEFAULT", "1")
         monkeypatch.setenv("REDIS_ENABLED", "true")
         monkeypatch.setenv("LAYERCACHE_SETTINGS", "missing.toml")
 
-        assert read_settings(self.FLAT) == before
+        assert read_settings(FLAT) == before
 
     def test_reading_does_not_change_it_nor_share_its_lists(self):
-        given = deepcopy(self.FLAT)
+        given = deepcopy(FLAT)
 
         settings = read_settings(given)
         given["caches"]["default"]["ttl"] = "9m"
 
-        assert given["backends"] == self.FLAT["backends"]
+        assert given["backends"] == FLAT["backends"]
         assert settings.caches["default"].ttl == 60
 
     def test_an_empty_one_defines_nothing(self):
         assert list(Caches({})) == []
 
     def test_for_ever_may_be_none_or_text(self):
-        mapping = deepcopy(self.FLAT)
+        mapping = deepcopy(FLAT)
         mapping["caches"] |= {"a": {"ttl": None}, "b": {"ttl": "forever"}}
 
         caches = read_settings(mapping).caches
@@ -457,7 +499,7 @@ class TestAMapping:
 
 class TestWorlds:
     def test_several_live_side_by_side(self, plain):
-        with Caches() as one, Caches(environment="default") as two, Caches(TestAMapping.FLAT) as three:
+        with Caches() as one, Caches(environment="default") as two, Caches(FLAT) as three:
             one["stock"].set("k", 1)
             two["stock"].set("k", 2)
             three["stock"].set("k", 3)

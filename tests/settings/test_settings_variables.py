@@ -64,7 +64,9 @@ class TestOurOwn:
         assert settings.caches["stock"].ttls == {"quote:*": 15, "News:*": 900, "Quote:*": 60, "a__b": 2}
 
     def test_it_gives_whole_tables_which_merge(self, plain, given):
-        settings = given(LAYERCACHE_CACHES='{ stock = { ttl = 3 }, bonds = {} }', LAYERCACHE_CACHES__BONDS__TTL="4")
+        settings = given(
+            LAYERCACHE_CACHES="{ stock = { ttl = 3 }, bonds = {} }", LAYERCACHE_CACHES__BONDS__TTL="4"
+        )
 
         assert settings.caches["stock"].ttls == {"quote:*": 15, "News:*": 900}
         assert [settings.caches[name].ttl for name in ("stock", "bonds")] == [3, 4]
@@ -115,41 +117,121 @@ class TestOurOwn:
     @pytest.mark.parametrize(
         ("variable", "text", "message"),
         [
-            ("LAYERCACHE_CACHES__STOCK__TTL", "soon", "caches.stock.ttl: is no duration; right are seconds (15, 0.5) and "
-             'text such as "250ms", "15s", "5m" or "1h30m" (from LAYERCACHE_CACHES__STOCK__TTL)'),
-            ("LAYERCACHE_CACHES__STOCK__TTL", "", "caches.stock.ttl: is no duration; right are seconds (15, 0.5) and "
-             'text such as "250ms", "15s", "5m" or "1h30m" (from LAYERCACHE_CACHES__STOCK__TTL)'),
-            ("LAYERCACHE_CACHES__STOCK__TTL__X", "1", "caches.stock.ttl: is no duration; right are seconds (15, 0.5) and "
-             'text such as "250ms", "15s", "5m" or "1h30m" (from LAYERCACHE_CACHES__STOCK__TTL__X)'),
-            ("LAYERCACHE_CACHES__STOCK__TTLS", '{ "a" = 0 }', "caches.stock.ttls.a: is no time to live: it has to be more "
-             "than 0 (the backend 'null' keeps nothing) (from LAYERCACHE_CACHES__STOCK__TTLS)"),
-            ("LAYERCACHE_CACHES__STOCK__TLL", "1", "caches.stock.tll: unknown key; did you mean 'ttl'? "
-             "(from LAYERCACHE_CACHES__STOCK__TLL)"),
-            ("LAYERCACHE_CACHES__STOCK", "1",
-             "caches.stock: has to be a table of settings, not a single value (from LAYERCACHE_CACHES__STOCK)"),
-            ("LAYERCACHE_CACHES", "1", "caches: has to be a table of caches by name (from LAYERCACHE_CACHES)"),
-            ("LAYERCACHE_CACHE__STOCK__TTL", "1",
-             "cache: unknown key; did you mean 'caches'? (from LAYERCACHE_CACHE__STOCK__TTL)"),
-            ("LAYERCACHE_DEBUG", "1", "debug: unknown key; there are backends, caches (from LAYERCACHE_DEBUG)"),
+            (
+                "LAYERCACHE_CACHES__STOCK__TTL",
+                "soon",
+                (
+                    "caches.stock.ttl: is no duration; right are seconds (15, 0.5) and "
+                    'text such as "250ms", "15s", "5m" or "1h30m" (from LAYERCACHE_CACHES__STOCK__TTL)'
+                ),
+            ),
+            (
+                "LAYERCACHE_CACHES__STOCK__TTL",
+                "",
+                (
+                    "caches.stock.ttl: is no duration; right are seconds (15, 0.5) and "
+                    'text such as "250ms", "15s", "5m" or "1h30m" (from LAYERCACHE_CACHES__STOCK__TTL)'
+                ),
+            ),
+            (
+                "LAYERCACHE_CACHES__STOCK__TTL__X",
+                "1",
+                (
+                    "caches.stock.ttl: is no duration; right are seconds (15, 0.5) and "
+                    'text such as "250ms", "15s", "5m" or "1h30m" (from LAYERCACHE_CACHES__STOCK__TTL__X)'
+                ),
+            ),
+            (
+                "LAYERCACHE_CACHES__STOCK__TTLS",
+                '{ "a" = 0 }',
+                (
+                    "caches.stock.ttls.a: is no time to live: it has to be more "
+                    "than 0 (the backend 'null' keeps nothing) (from LAYERCACHE_CACHES__STOCK__TTLS)"
+                ),
+            ),
+            (
+                "LAYERCACHE_CACHES__STOCK__TLL",
+                "1",
+                "caches.stock.tll: unknown key; did you mean 'ttl'? (from LAYERCACHE_CACHES__STOCK__TLL)",
+            ),
+            (
+                "LAYERCACHE_CACHES__STOCK",
+                "1",
+                "caches.stock: has to be a table of settings, not a single value (from LAYERCACHE_CACHES__STOCK)",
+            ),
+            (
+                "LAYERCACHE_CACHES",
+                "1",
+                "caches: has to be a table of caches by name (from LAYERCACHE_CACHES)",
+            ),
+            (
+                "LAYERCACHE_CACHE__STOCK__TTL",
+                "1",
+                "cache: unknown key; did you mean 'caches'? (from LAYERCACHE_CACHE__STOCK__TTL)",
+            ),
+            (
+                "LAYERCACHE_DEBUG",
+                "1",
+                "debug: unknown key; there are backends, caches (from LAYERCACHE_DEBUG)",
+            ),
             ("LAYERCACHE_", "1", "LAYERCACHE_: names no setting, as LAYERCACHE_CACHES__STOCK__TTL does"),
-            ("LAYERCACHE_CACHES____TTL", "1",
-             "LAYERCACHE_CACHES____TTL: names no setting, as LAYERCACHE_CACHES__STOCK__TTL does"),
-            ("LAYERCACHE_BACKENDS__FAR__URL", "redis://h", "backends.far.type: has to be the name of a type; there are "
-             "chain, memory, null, redis (from LAYERCACHE_BACKENDS__FAR__URL)"),
-            ("LAYERCACHE_BACKENDS__SHARED__PREFIX", "7",
-             "backends.shared.prefix: has to be text; write @str before the value (from LAYERCACHE_BACKENDS__SHARED__PREFIX)"),
-            ("LAYERCACHE_BACKENDS__LAYERED__LAYERS", "local,shared", "backends.layered.layers: has to be a list; write it "
-             """as '["a", "b"]' (from LAYERCACHE_BACKENDS__LAYERED__LAYERS)"""),
-            ("LAYERCACHE_BACKENDS__SHARED__CODECS", '["json", "zip"]', "backends.shared.codecs[1]: no stage named 'zip'; "
-             "did you mean 'gzip'? (from LAYERCACHE_BACKENDS__SHARED__CODECS)"),
-            ("LAYERCACHE_CACHES__STOCK__TTL", "@int x", "LAYERCACHE_CACHES__STOCK__TTL: holds a @token that dynaconf "
-             "cannot resolve (DynaconfParseError)"),
-            ("LAYERCACHE_CACHES__STOCK__TTL", "@merge 5",
-             "LAYERCACHE_CACHES__STOCK__TTL: @merge and its kin mean nothing here: tables merge, lists replace"),
-            ("LAYERCACHE_CACHES__STOCK__TTL", "@del",
-             "LAYERCACHE_CACHES__STOCK__TTL: @merge and its kin mean nothing here: tables merge, lists replace"),
+            (
+                "LAYERCACHE_CACHES____TTL",
+                "1",
+                "LAYERCACHE_CACHES____TTL: names no setting, as LAYERCACHE_CACHES__STOCK__TTL does",
+            ),
+            (
+                "LAYERCACHE_BACKENDS__FAR__URL",
+                "redis://h",
+                (
+                    "backends.far.type: has to be the name of a type; there are "
+                    "chain, memory, null, redis (from LAYERCACHE_BACKENDS__FAR__URL)"
+                ),
+            ),
+            (
+                "LAYERCACHE_BACKENDS__SHARED__PREFIX",
+                "7",
+                (
+                    "backends.shared.prefix: has to be text; write @str before the value "
+                    "(from LAYERCACHE_BACKENDS__SHARED__PREFIX)"
+                ),
+            ),
+            (
+                "LAYERCACHE_BACKENDS__LAYERED__LAYERS",
+                "local,shared",
+                (
+                    "backends.layered.layers: has to be a list; write it "
+                    """as '["a", "b"]' (from LAYERCACHE_BACKENDS__LAYERED__LAYERS)"""
+                ),
+            ),
+            (
+                "LAYERCACHE_BACKENDS__SHARED__CODECS",
+                '["json", "zip"]',
+                (
+                    "backends.shared.codecs[1]: no stage named 'zip'; "
+                    "did you mean 'gzip'? (from LAYERCACHE_BACKENDS__SHARED__CODECS)"
+                ),
+            ),
+            (
+                "LAYERCACHE_CACHES__STOCK__TTL",
+                "@int x",
+                (
+                    "LAYERCACHE_CACHES__STOCK__TTL: holds a @token that dynaconf "
+                    "cannot resolve (DynaconfParseError)"
+                ),
+            ),
+            (
+                "LAYERCACHE_CACHES__STOCK__TTL",
+                "@merge 5",
+                "LAYERCACHE_CACHES__STOCK__TTL: @merge and its kin mean nothing here: tables merge, lists replace",
+            ),
+            (
+                "LAYERCACHE_CACHES__STOCK__TTL",
+                "@del",
+                "LAYERCACHE_CACHES__STOCK__TTL: @merge and its kin mean nothing here: tables merge, lists replace",
+            ),
         ],
-    )  # fmt: skip
+    )
     def test_a_wrong_one_is_named_in_the_fault(self, plain, given, variable, text, message):
         assert faults(given, **{variable: text}) == [message]
 
@@ -165,7 +247,10 @@ class TestRedisEnabled:
         before = read_settings()
         settings = given(REDIS_ENABLED=text)
 
-        assert {name: cache.backend for name, cache in settings.caches.items()} == {"default": "layered", "stock": "layered"}
+        assert {name: cache.backend for name, cache in settings.caches.items()} == {
+            "default": "layered",
+            "stock": "layered",
+        }
         assert settings.backends == before.backends
 
     @pytest.mark.parametrize("text", ["false", "False", "0", "no", "off"])
@@ -268,7 +353,9 @@ class TestRedisEnabled:
         assert (settings.backends["r"].options.db, settings.backends["s"].options.db) == (None, 7)
 
     def test_false_makes_a_memory_backend_where_there_is_none(self, folder, given):
-        folder.write('[default.backends.local]\ntype = "redis"\n[default.caches.default]\nbackend = "local"\n')
+        folder.write(
+            '[default.backends.local]\ntype = "redis"\n[default.caches.default]\nbackend = "local"\n'
+        )
 
         settings = given(REDIS_ENABLED="false")
 
@@ -277,7 +364,9 @@ class TestRedisEnabled:
 
     @pytest.mark.parametrize("enabled", ["true", "false"])
     def test_a_default_cache_on_null_stays_off(self, folder, given, enabled):
-        folder.write('[default.backends.nothing]\ntype = "null"\n[default.caches.default]\nbackend = "nothing"\n')
+        folder.write(
+            '[default.backends.nothing]\ntype = "null"\n[default.caches.default]\nbackend = "nothing"\n'
+        )
 
         assert given(REDIS_ENABLED=enabled).caches["default"].backend == "nothing"
 
@@ -285,8 +374,10 @@ class TestRedisEnabled:
         found = faults(given, REDIS_ENABLED="true", LAYERCACHE_CACHES__DEFAULT__BACKEND="lokal")
 
         assert found == [
-            "caches.default.backend: no backend named 'lokal'; did you mean 'local'? "
-            "(from LAYERCACHE_CACHES__DEFAULT__BACKEND)"
+            (
+                "caches.default.backend: no backend named 'lokal'; did you mean 'local'? "
+                "(from LAYERCACHE_CACHES__DEFAULT__BACKEND)"
+            )
         ]
 
 
@@ -309,14 +400,18 @@ class TestTheOtherSeeds:
         assert settings.caches["default"].ttl == settings.caches["stock"].ttl == 60
 
     def test_they_win_over_files_and_environments(self, plain, given):
-        plain.write('[production.backends.shared]\nhost = "of-the-file"\npassword = "of-the-file"\n', ".secrets.toml")
+        plain.write(
+            '[production.backends.shared]\nhost = "of-the-file"\npassword = "of-the-file"\n', ".secrets.toml"
+        )
 
         shared = given(None, "production", REDIS_HOST="of-the-variable").backends["shared"].options
 
         assert shared.host == "of-the-variable"
         assert shared.password.get_secret_value() == "of-the-file"
 
-    @pytest.mark.parametrize("password", ["@int x", "1e5", "true", "[a]", '"quoted"', "a#b", " blank ", "@del"])
+    @pytest.mark.parametrize(
+        "password", ["@int x", "1e5", "true", "[a]", '"quoted"', "a#b", " blank ", "@del"]
+    )
     def test_a_password_is_taken_as_it_stands(self, plain, given, password):
         options = given(REDIS_PASSWORD=password).backends["shared"].options
 
@@ -332,35 +427,82 @@ class TestTheOtherSeeds:
         assert given(**dict.fromkeys([*names.split(), "MEMORY_CACHE_TTL_DEFAULT"], "")) == before
 
     def test_where_there_is_nothing_that_they_could_mean_they_say_nothing(self, folder, given):
-        folder.write('[default.backends.nothing]\ntype = "null"\n[default.caches.stock]\nbackend = "nothing"\n')
+        folder.write(
+            '[default.backends.nothing]\ntype = "null"\n[default.caches.stock]\nbackend = "nothing"\n'
+        )
         before = read_settings()
 
-        assert given(REDIS_PORT="tcp://10.0.0.1", MEMORY_CACHE_MAX_SIZE="x", MEMORY_CACHE_TTL_DEFAULT="x") == before
+        assert (
+            given(REDIS_PORT="tcp://10.0.0.1", MEMORY_CACHE_MAX_SIZE="x", MEMORY_CACHE_TTL_DEFAULT="x")
+            == before
+        )
 
     @pytest.mark.parametrize(
         ("variable", "text", "message"),
         [
-            ("REDIS_PORT", "tcp://10.0.0.1:6379", "backends.shared.port: has to be a whole number (from REDIS_PORT)"),
+            (
+                "REDIS_PORT",
+                "tcp://10.0.0.1:6379",
+                "backends.shared.port: has to be a whole number (from REDIS_PORT)",
+            ),
             ("REDIS_PORT", "0", "backends.shared.port: has to be 1 or more (from REDIS_PORT)"),
             ("REDIS_PORT", "65536", "backends.shared.port: has to be 65535 or less (from REDIS_PORT)"),
             ("REDIS_DB", "-1", "backends.shared.db: has to be 0 or more (from REDIS_DB)"),
             ("REDIS_DB", "one", "backends.shared.db: has to be a whole number (from REDIS_DB)"),
-            ("REDIS_MAX_CONNECTIONS", "0", "backends.shared.max_connections: has to be 1 or more (from REDIS_MAX_CONNECTIONS)"),
-            ("REDIS_MAX_CONNECTIONS", "1.5",
-             "backends.shared.max_connections: has to be a whole number (from REDIS_MAX_CONNECTIONS)"),
-            ("REDIS_HOST", "redis://h:1/0", "backends.shared.host: is no name or address of a host; it stands alone, such as "
-             "cache.internal or 10.0.0.7 (from REDIS_HOST)"),
-            ("REDIS_HOST", "h:6379", "backends.shared.host: is no name or address of a host; it stands alone, such as "
-             "cache.internal or 10.0.0.7 (from REDIS_HOST)"),
-            ("MEMORY_CACHE_MAX_SIZE", "64MB",
-             "backends.local.max_entries: has to be a whole number (from MEMORY_CACHE_MAX_SIZE)"),
-            ("MEMORY_CACHE_MAX_SIZE", "-1", "backends.local.max_entries: has to be 1 or more (from MEMORY_CACHE_MAX_SIZE)"),
-            ("MEMORY_CACHE_TTL_DEFAULT", "0", "caches.default.ttl: is no time to live: it has to be more than 0 (the backend "
-             "'null' keeps nothing) (from MEMORY_CACHE_TTL_DEFAULT)"),
-            ("MEMORY_CACHE_TTL_DEFAULT", "long", "caches.default.ttl: is no duration; right are seconds (15, 0.5) and text "
-             'such as "250ms", "15s", "5m" or "1h30m" (from MEMORY_CACHE_TTL_DEFAULT)'),
+            (
+                "REDIS_MAX_CONNECTIONS",
+                "0",
+                "backends.shared.max_connections: has to be 1 or more (from REDIS_MAX_CONNECTIONS)",
+            ),
+            (
+                "REDIS_MAX_CONNECTIONS",
+                "1.5",
+                "backends.shared.max_connections: has to be a whole number (from REDIS_MAX_CONNECTIONS)",
+            ),
+            (
+                "REDIS_HOST",
+                "redis://h:1/0",
+                (
+                    "backends.shared.host: is no name or address of a host; it stands alone, such as "
+                    "cache.internal or 10.0.0.7 (from REDIS_HOST)"
+                ),
+            ),
+            (
+                "REDIS_HOST",
+                "h:6379",
+                (
+                    "backends.shared.host: is no name or address of a host; it stands alone, such as "
+                    "cache.internal or 10.0.0.7 (from REDIS_HOST)"
+                ),
+            ),
+            (
+                "MEMORY_CACHE_MAX_SIZE",
+                "64MB",
+                "backends.local.max_entries: has to be a whole number (from MEMORY_CACHE_MAX_SIZE)",
+            ),
+            (
+                "MEMORY_CACHE_MAX_SIZE",
+                "-1",
+                "backends.local.max_entries: has to be 1 or more (from MEMORY_CACHE_MAX_SIZE)",
+            ),
+            (
+                "MEMORY_CACHE_TTL_DEFAULT",
+                "0",
+                (
+                    "caches.default.ttl: is no time to live: it has to be more than 0 (the backend "
+                    "'null' keeps nothing) (from MEMORY_CACHE_TTL_DEFAULT)"
+                ),
+            ),
+            (
+                "MEMORY_CACHE_TTL_DEFAULT",
+                "long",
+                (
+                    "caches.default.ttl: is no duration; right are seconds (15, 0.5) and text "
+                    'such as "250ms", "15s", "5m" or "1h30m" (from MEMORY_CACHE_TTL_DEFAULT)'
+                ),
+            ),
         ],
-    )  # fmt: skip
+    )
     def test_a_nonsense_value_is_a_fault_that_names_the_variable(self, plain, given, variable, text, message):
         assert faults(given, **{variable: text}) == [message]
 

@@ -1,0 +1,1 @@
+"""Eviction policies: who makes room. Found by name through the entry points `layercache.evictions`."""

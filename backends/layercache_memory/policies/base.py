@@ -1,0 +1,90 @@
+"""What an eviction policy must offer. Third parties give theirs through `layercache.evictions` entry points."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections import deque
+from typing import Final
+
+from layercache_memory.record import Record
+
+__all__ = ["GONE", "Policy", "RecordQueue"]
+
+GONE: Final = None  # the value of `Record.queue` once no queue keeps it
+
+
+class Policy(ABC):
+    """Chooses who makes room.
+
+    Every method is called under the backend's lock, and is short: it looks at a bounded number of records.
+    Readers raise `record.hits` at any time; a policy may keep `record.seen` and `record.queue` as it likes,
+    with `queue = GONE` for a record that it no longer keeps.
+    """
+
+    @abstractmethod
+    def admit(self, record: Record, *, full: bool) -> None:
+        """Take up a new record; `full` says that others had to make room for it."""
+
+    @abstractmethod
+    def make_room(self, entries: int, size: int) -> list[Record]:
+        """Give up records, at least `entries` of them and of `size` bytes in all, and return them.
+
+        Fewer only when there are no more.
+        """
+
+    @abstractmethod
+    def remove(self, record: Record) -> None:
+        """Forget a record that was deleted or has expired."""
+
+    @abstractmethod
+    def clear(self) -> None:
+        """Forget all records."""
+
+
+class RecordQueue:
+    """A FIFO of records that others may leave from the middle: who left is skipped, and swept out when they are many."""
+
+    __slots__ = ("living", "name", "records")
+
+    def __init__(self, name: int) -> None:
+        self.name = name
+        self.records: deque[Record] = deque()
+        self.living = 0
+
+    def push(self, record: Record) -> None:
+        record.queue = self.name
+        self.records.append(record)
+        self.living += 1
+
+    def head(self) -> Record | None:
+        """Return the oldest record that is still here."""
+        records = self.records
+        while records:
+            record = records[0]
+            if record.queue == self.name:
+                return record
+            records.popleft()
+        return None
+
+    def pop(self) -> Record:
+        """Take the head out; `head()` was just asked."""
+        record = self.records.popleft()
+        record.queue = GONE
+        self.living -= 1
+        return record
+
+    def rotate(self) -> None:
+        """Let the head go round again."""
+        self.records.rotate(-1)
+
+    def left(self) -> None:
+        """Note that a record of this queue has left from the middle; each sweep pays for as many as have left."""
+        self.living -= 1
+        if len(self.records) > 2 * self.living + 64:
+            self.records = deque(record for record in self.records if record.queue == self.name)
+
+    def clear(self) -> None:
+        for record in self.records:
+            record.queue = GONE
+        self.records.clear()
+        self.living = 0

@@ -1,0 +1,58 @@
+"""Which keys lately lost their place, and how long ago: 8 bytes a slot and no object.
+
+A direct-mapped table: a key's hash names its slot, which holds a part of the hash, the side that it lost on
+and the number of the loss. A younger loss overwrites an older one in its slot. Remembering what was evicted
+is from 2Q and ARC (Megiddo & Modha 2003); the table is what it costs when it may forget a few.
+"""
+
+from __future__ import annotations
+
+from array import array
+from typing import Final
+
+__all__ = ["CANDIDATE", "VICTIM", "Ghosts"]
+
+CANDIDATE: Final = 0  # was pushed out of the window
+VICTIM: Final = 1  # was pushed out of the main region
+
+_NUMBER: Final = (1 << 32) - 1
+
+
+class Ghosts:
+    """Losses of both sides, each counted by itself."""
+
+    __slots__ = ("horizon", "losses", "mask", "slots")
+
+    def __init__(self) -> None:
+        self.clear()
+
+    def clear(self) -> None:
+        self.losses = [0, 0]
+        self.horizon = 0
+        self.mask = 0
+        self.slots = array("Q", [0])
+
+    def fit(self, entries: int, share: float) -> None:
+        """Remember the last `share * entries` losses of each side; a table that has to grow begins anew."""
+        self.horizon = max(1, int(entries * share))
+        width = 64
+        while width < 2 * self.horizon:
+            width <<= 1
+        if width > self.mask + 1:
+            self.slots = array("Q", bytes(8 * width))
+            self.mask = width - 1
+
+    def lost(self, hash_: int, side: int) -> None:
+        number = self.losses[side] = self.losses[side] + 1 & _NUMBER
+        self.slots[hash_ & self.mask] = (hash_ >> 32 & 0x7FFF_FFFF) << 33 | side << 32 | number
+
+    def returned(self, hash_: int) -> tuple[int, int] | None:
+        """Return the side on which the key lost and how many lost there since, or None; it is then forgotten."""
+        at = hash_ & self.mask
+        slot = self.slots[at]
+        if not slot or slot >> 33 != hash_ >> 32 & 0x7FFF_FFFF:
+            return None
+        self.slots[at] = 0
+        side = slot >> 32 & 1
+        since = self.losses[side] - (slot & _NUMBER) & _NUMBER
+        return (side, since) if since < self.horizon else None

@@ -1,0 +1,171 @@
+"""`lazy-tinylfu`: keeps what was asked for more often, and learns on misses alone how much recency counts.
+
+W-TinyLFU's idea (Einziger, Friedman & Manes 2017: a new key enters the main region only if it was asked for
+more often than who would have to go) on FIFO queues, so that a hit only raises the record's own counter:
+
+- *Window*: a FIFO that every new key enters. Its oldest record is the *candidate* for the main region.
+- *Main*: a clock (Corbató 1968). Records that were hit go round again; who was not is the *victim*. The
+  hand passes at most 16 records a turn, because an unbounded one could walk the whole cache under the lock.
+- *Sketch*: how often keys were asked for. Misses are noted at once, hits only when a queue hands the record
+  out.
+- *Ghosts*: who lost lately. A key that comes back shows what would have been right: if it is of the very
+  last 2 % to lose, one entry more of room on its side would have kept it, so that side gains one; and a
+  candidate that comes back makes admission easier, a victim that comes back makes it harder, by at most one
+  point of frequency either way.
+
+Where bytes decide, a candidate has to beat the sum of all victims that would have to go for it.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from layercache_memory.policies.base import GONE, Policy, RecordQueue
+from layercache_memory.policies.ghosts import CANDIDATE, VICTIM, Ghosts
+from layercache_memory.policies.sketch import Sketch
+from layercache_memory.record import Record
+
+__all__ = ["LazyTinyLfu"]
+
+_WINDOW: Final = 1
+_MAIN: Final = 2
+_FIRST_SHARE: Final = 0.20  # of the window among all entries, to begin with
+_LEAST_SHARE: Final = 0.02
+_MOST_SHARE: Final = 0.95
+_SHADOW: Final = 0.02  # of the entries: losses so young that one entry more of room would have kept the key
+_GHOSTS: Final = 1.0  # of the entries: losses that are remembered on each side
+_BIAS_STEP: Final = 0.1
+_MOST_BIAS: Final = 1.0
+_SCAN: Final = 16  # most records that the hand passes for one victim
+_MOST_VICTIMS: Final = 16  # more than these are not given up for one candidate
+
+
+class LazyTinyLfu(Policy):
+    """Attributes:
+    share: of the window among all entries, 0.02 to 0.95; moved by regret.
+    bias: what a candidate's frequency is helped by, -1.0 to 1.0; moved by regret.
+    """
+
+    def __init__(self) -> None:
+        self._window, self._main = RecordQueue(_WINDOW), RecordQueue(_MAIN)
+        self._sketch, self._ghosts = Sketch(), Ghosts()
+        self.share, self.bias = _FIRST_SHARE, 0.0
+
+    def admit(self, record: Record, *, full: bool) -> None:
+        window, entries = self._window, self._window.living + self._main.living + 1
+        hash_ = hash(record.key)
+        if entries > self._sketch.capacity:
+            self._sketch.fit(entries + entries // 8)
+        if full:
+            self._learn(hash_, entries)
+        self._sketch.note(hash_)
+        record.seen = record.hits
+        window.push(record)
+        if not full and window.living > max(1, round(self.share * entries)) and window.head():
+            self._main.push(window.pop())  # still filling up: no contest
+
+    def make_room(self, entries: int, size: int) -> list[Record]:
+        out: list[Record] = []
+        while entries > 0 or size > 0:
+            lost = self._contest(size)
+            if not lost:
+                break
+            for record in lost:
+                entries -= 1
+                size -= record.size
+            out += lost
+        return out
+
+    def remove(self, record: Record) -> None:
+        if record.queue is GONE:
+            return
+        queue = self._window if record.queue == _WINDOW else self._main
+        record.queue = GONE
+        queue.left()
+
+    def clear(self) -> None:
+        self._window.clear()
+        self._main.clear()
+        self._sketch.clear()
+        self._ghosts.clear()
+        self.share, self.bias = _FIRST_SHARE, 0.0
+
+    # -- who goes
+
+    def _contest(self, size: int) -> list[Record]:
+        """Give up the candidate or its victims; `size` is what has to be freed, 0 or less where one entry will do."""
+        window, main = self._window, self._main
+        target = max(1, round(self.share * (window.living + main.living)))
+        candidate = window.head()
+        if candidate is None or (window.living < target and main.living):
+            return [self._victim()] if main.living else []
+        window.pop()
+        if window.living > target and window.head():
+            main.push(window.pop())  # the window's share was lowered: it shrinks by one entry a contest
+        if candidate.hits > candidate.seen:
+            # hits soon after the insertion are correlated: they count once
+            candidate.seen = candidate.hits
+            self._sketch.note(hash(candidate.key))
+        victims = self._beaten(candidate, size)
+        if not victims:
+            self._ghosts.lost(hash(candidate.key), CANDIDATE)
+            return [candidate]
+        for victim in victims:
+            self._ghosts.lost(hash(victim.key), VICTIM)
+        main.push(candidate)
+        return victims
+
+    def _beaten(self, candidate: Record, size: int) -> list[Record]:
+        """Take out the victims that `candidate` beats together; none where it does not beat all that would have to go."""
+        main, sketch = self._main, self._sketch
+        strength = sketch.estimate(hash(candidate.key)) + self.bias
+        victims: list[Record] = []
+        freed = 0
+        while main.living and len(victims) < _MOST_VICTIMS:
+            victim = self._victim()
+            victims.append(victim)
+            strength -= sketch.estimate(hash(victim.key))
+            freed += victim.size
+            if strength <= 0 or freed >= size:
+                break
+        if strength > 0 and victims and freed >= size:
+            return victims
+        for victim in reversed(victims):  # they stay, where they were
+            main.records.appendleft(victim)
+            victim.queue = _MAIN
+            main.living += 1
+        return []
+
+    def _victim(self) -> Record:
+        """Take out the record at the clock's hand; those that were hit go round again."""
+        main = self._main
+        record = main.head()
+        assert record is not None
+        for _ in range(_SCAN):
+            fresh = min(record.hits - record.seen, 3)
+            if fresh <= 0:
+                break
+            record.seen = record.hits - (fresh - 1)
+            self._sketch.note(hash(record.key))
+            main.rotate()
+            record = main.head()
+            assert record is not None
+        return main.pop()
+
+    # -- what a miss teaches
+
+    def _learn(self, hash_: int, entries: int) -> None:
+        self._ghosts.fit(entries, _GHOSTS)
+        back = self._ghosts.returned(hash_)
+        if back is None:
+            return
+        side, since = back
+        young = since <= max(1.0, entries * _SHADOW)
+        if side == CANDIDATE:
+            self.bias = min(_MOST_BIAS, self.bias + _BIAS_STEP)
+            if young:
+                self.share = min(_MOST_SHARE, self.share + 1 / entries)
+        else:
+            self.bias = max(-_MOST_BIAS, self.bias - _BIAS_STEP)
+            if young:
+                self.share = max(_LEAST_SHARE, self.share - 1 / entries)

@@ -1,0 +1,83 @@
+"""`s3-fifo`: three FIFOs (Yang, Zhang, Qiu, Yue & Vinayak, SOSP 2023).
+
+New keys enter a small queue of a tenth of the entries. Who is hit there more than once moves on to the main
+queue, who is not leaves a ghost; a key that comes back while its ghost is remembered enters main at once.
+Main gives records that were hit another round, up to three.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from layercache_memory.policies.base import GONE, Policy, RecordQueue
+from layercache_memory.policies.ghosts import CANDIDATE, Ghosts
+from layercache_memory.record import Record
+
+__all__ = ["S3Fifo"]
+
+_SMALL: Final = 1
+_MAIN: Final = 2
+_SMALL_SHARE: Final = 0.1
+_GHOSTS: Final = 0.9
+_SCAN: Final = 64  # most records that are looked at for one victim
+
+
+class S3Fifo(Policy):
+    def __init__(self) -> None:
+        self._small, self._main = RecordQueue(_SMALL), RecordQueue(_MAIN)
+        self._ghosts = Ghosts()
+
+    def admit(self, record: Record, *, full: bool) -> None:
+        record.seen = record.hits
+        back = None
+        if full:
+            self._ghosts.fit(self._small.living + self._main.living + 1, _GHOSTS)
+            back = self._ghosts.returned(hash(record.key))
+        (self._small if back is None else self._main).push(record)
+
+    def make_room(self, entries: int, size: int) -> list[Record]:
+        out: list[Record] = []
+        while (entries > 0 or size > 0) and self._small.living + self._main.living:
+            record = self._victim()
+            entries -= 1
+            size -= record.size
+            out.append(record)
+        return out
+
+    def _victim(self) -> Record:
+        small, main = self._small, self._main
+        for _ in range(_SCAN):
+            from_small = small.living and (
+                not main.living or small.living >= _SMALL_SHARE * (small.living + main.living)
+            )
+            record = (small if from_small else main).head()
+            assert record is not None
+            fresh = min(record.hits - record.seen, 3)
+            if from_small:
+                if fresh <= 1:
+                    break
+                record.seen = record.hits
+                main.push(small.pop())
+            else:
+                if not fresh:
+                    break
+                record.seen = record.hits - (fresh - 1)
+                main.rotate()
+        if small.living and (not main.living or small.living >= _SMALL_SHARE * (small.living + main.living)):
+            record = small.pop() if small.head() else main.pop()
+            self._ghosts.lost(hash(record.key), CANDIDATE)
+            return record
+        main.head()
+        return main.pop()
+
+    def remove(self, record: Record) -> None:
+        if record.queue is GONE:
+            return
+        queue = self._small if record.queue == _SMALL else self._main
+        record.queue = GONE
+        queue.left()
+
+    def clear(self) -> None:
+        self._small.clear()
+        self._main.clear()
+        self._ghosts.clear()
