@@ -108,6 +108,7 @@ class Caches:
                 closed = self._opened.pop(name, None)
             if closed is not None:
                 closed.unbind()
+            closings.count += 1
 
         return Cache(
             name,
@@ -183,6 +184,15 @@ class _ClosedSpace(KeySpace):
         raise CacheClosed(self.name)
 
 
+class Closings:
+    """How often a cache was closed, or the default world replaced: who keeps a cache looks whether this has moved."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+
+closings = Closings()
+
 _worlds: WeakSet[Caches] = WeakSet()
 
 
@@ -224,6 +234,7 @@ def configure(settings: Source, environment: str | None = None) -> None:
     made = Caches(settings, environment)
     with _lock:
         replaced, _default = _default, made
+        closings.count += 1
     if replaced is not None:
         replaced.close()
 
@@ -246,6 +257,7 @@ def _taken() -> Caches | None:
     global _default
     with _lock:
         world, _default = _default, None
+        closings.count += 1
     return world
 
 

@@ -34,6 +34,9 @@ __all__ = ["BackendSettings", "CacheSettings", "Settings", "effective", "read_se
 
 SECTIONS: Final = ("backends", "caches")
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9_.-]*")
+_LOGIN: Final = re.compile(
+    r"(?<=://)[^\s'\"]*(?=@)|(?<=password=)[^\s'\"&]+"
+)  # in a URL given where a name belongs
 _DEEPEST: Final = 8  # what stands below is taken as it is; a table may hold itself
 
 M = TypeVar("M")
@@ -149,7 +152,8 @@ class _Reading:
         self.faults: list[Fault] = []
 
     def error(self) -> ConfigError:
-        return ConfigError(self.faults, self.origin, self.environment)
+        faults = [Fault(path, _LOGIN.sub("**********", message)) for path, message in self.faults]
+        return ConfigError(faults, self.origin, self.environment)
 
     # -- a mapping
 

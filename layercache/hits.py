@@ -22,6 +22,8 @@ __all__ = ["hit_path", "near_set"]
 
 Slow = dict[str, Callable[..., Any]]
 
+_NUMBERS = frozenset((int, float))
+
 
 def hit_path(near: Near, form: NormalForm, slow: Slow) -> dict[str, Callable[..., Any]]:
     """Return `get`, `aget`, `get_or_set`, `aget_or_set` and `hit` over the records of `near`.
@@ -149,8 +151,8 @@ def near_set(
     """
     if isinstance(form, TypedForm):
         return slow_set
-    put, ttl_for, max_key = near.put, policy.ttl_for, policy.max_key_bytes
-    fixed = policy.ttl if not policy.has_patterns else None
+    put_text, max_key = near.put_text, policy.max_key_bytes
+    fixed = 0.0 if policy.has_patterns else policy.ttl  # 0: the slow path looks for the pattern
 
     def set(key: str, value: Any, ttl: Ttl = DEFAULT) -> None:
         if (
@@ -160,9 +162,9 @@ def near_set(
             and key.isascii()
             and 0 < len(key) <= max_key
         ):
-            seconds = fixed if fixed is not None and ttl is DEFAULT else ttl_for(key, ttl)
-            if seconds > 0:
-                put(key, value, None, seconds)
+            seconds: Any = fixed if ttl is DEFAULT else ttl if type(ttl) in _NUMBERS else 0.0
+            if seconds > 0.0:
+                put_text(key, value, seconds)
                 return
         slow_set(key, value, ttl)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any, Final
 
 from layercache.errors import InvalidKey
@@ -87,7 +88,15 @@ def _escape(characters: re.Pattern[str], text: str) -> str:
 
 def key_part(value: Any) -> str:
     """Return `value` as it stands in a template: text and ints as they are, the rest as in `make_key`."""
+    if type(value) is str and len(value) <= _LONG_PART:
+        return _text_part(value)
     return _bounded(_digits(value), _LONG_PART) if type(value) is int else _word(value)
+
+
+# A service asks for the same few thousand symbols; looking one up is a fifth of spelling it anew.
+@lru_cache(maxsize=4096)
+def _text_part(text: str) -> str:
+    return _word(text)
 
 
 def _word(part: Any) -> str:
@@ -125,16 +134,21 @@ def _digits(number: int) -> str:
 
 
 def _spell_typed(part: Any) -> str:
+    kind = type(part)
+    if kind is int:  # first, as most parts are text or this, and the imports below take longer
+        return _digits(part)
+    if part is None or kind is bool:
+        return str(part).lower()
+    return _spell_rare(part)
+
+
+def _spell_rare(part: Any) -> str:
     from datetime import date, datetime, time, timedelta
     from decimal import Decimal
     from enum import Enum, Flag
     from uuid import UUID
 
     match part:
-        case None:
-            return "none"
-        case bool():
-            return "true" if part else "false"
         case Flag():  # a combination may have no name
             return f"e({_class_of(part)},{_spell(part.value)})"
         case Enum():

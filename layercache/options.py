@@ -69,7 +69,7 @@ _MOST_BYTES: Final = 1 << 62
 def _seconds(value: Any) -> float:
     try:
         seconds = parse_duration(value)
-    except (InvalidTtl, OverflowError):
+    except InvalidTtl:
         raise ValueError(f"is no duration; {_DURATIONS}") from None
     if 0 < seconds < 0.001:
         raise ValueError("is too short: times are kept in milliseconds")
@@ -97,7 +97,7 @@ def _deadline(value: Any) -> Any:
 def _size(value: Any) -> Any:
     try:
         size = parse_size(value)
-    except (ValueError, OverflowError):
+    except ValueError:
         size = 0
     if size < 1:
         raise ValueError(f"is no size; {_SIZES}")

@@ -78,8 +78,8 @@ class Near(Protocol):
         """Return how often its records were read through `records`, those that are gone included."""
         ...
 
-    def put(self, key: str, value: Any, kind: Callable[[Any], Any] | None, seconds: float) -> bool:
-        """Store a value in its near form, to live `seconds`; return whether it is kept."""
+    def put_text(self, key: str, text: str, seconds: float) -> bool:
+        """Store text to live `seconds` (more than 0); return whether it is kept. Both are ASCII and checked."""
         ...
 
 

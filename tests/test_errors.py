@@ -29,6 +29,8 @@ from layercache.errors import (
     NotACounter,
     UnknownBackend,
     UnknownCache,
+    UnknownEviction,
+    UnknownName,
     UnknownStage,
     ValueTooLarge,
     WouldDeadlock,
@@ -43,8 +45,10 @@ EXAMPLES: list[tuple[CacheError, dict[str, Any], str]] = [
     (
         ConfigError(FAULTS, "settings.toml", "production"),
         {"faults": tuple(FAULTS), "origin": "settings.toml", "environment": "production"},
-        "2 faults in settings.toml, environment 'production':\n"
-        "  caches.web.ttl: '5 parsecs' is no duration\n  caches.web.tll: unknown key",
+        (
+            "2 faults in settings.toml, environment 'production':\n"
+            "  caches.web.ttl: '5 parsecs' is no duration\n  caches.web.tll: unknown key"
+        ),
     ),
     (
         ConfigError(iter(FAULTS[:1]), "a mapping", "testing"),
@@ -57,9 +61,15 @@ EXAMPLES: list[tuple[CacheError, dict[str, Any], str]] = [
         "no cache named 'stokc' in settings.toml, environment 'testing'; did you mean 'stock'?",
     ),
     (
-        UnknownBackend("disk", ["redis", "memory"]),
-        {"name": "disk", "known": ["memory", "redis"], "faults": (), "origin": "", "environment": ""},
-        "no backend named 'disk'; there are memory, redis",
+        UnknownBackend("postgres", ["redis", "memory"]),
+        {"name": "postgres", "known": ["memory", "redis"], "faults": (), "origin": "", "environment": ""},
+        "no backend named 'postgres'; there are memory, redis",
+    ),
+    (UnknownName("x", ["y"]), {"name": "x", "known": ["y"]}, "no name named 'x'; there are y"),
+    (
+        UnknownEviction("lru2", ["lru", "s3-fifo"]),
+        {"name": "lru2", "known": ["lru", "s3-fifo"]},
+        "no eviction policy named 'lru2'; did you mean 'lru'?",
     ),
     (UnknownStage("lz4", []), {"name": "lz4", "known": []}, "no stage named 'lz4'; there are none"),
     (
@@ -79,8 +89,10 @@ EXAMPLES: list[tuple[CacheError, dict[str, Any], str]] = [
     (
         ValueTooLarge(2000, 1000),
         {"size": 2000, "limit": 1000},
-        "the value takes 2,000 bytes, more than max_value_bytes = 1,000; "
-        "cache a smaller part of it or raise the limit",
+        (
+            "the value takes 2,000 bytes, more than max_value_bytes = 1,000; "
+            "cache a smaller part of it or raise the limit"
+        ),
     ),
     (DecodeError("not JSON"), {}, "not JSON"),
     (BadFrame("altered"), {"reason": "altered"}, "not a frame of this key: altered"),

@@ -19,11 +19,11 @@ per-thread.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol, TypeAlias
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from layercache.entry import Stamps
 
-__all__ = ["Home", "Kind", "Record"]
+__all__ = ["Home", "Kind", "Origin", "Record"]
 
 Kind: TypeAlias = Callable[[Any], Any] | None
 """How a value of its own is made for each reader: None where the value is immutable and shared."""
@@ -36,6 +36,20 @@ class Home(Protocol):
     retired_hits: int
 
 
+class Origin(NamedTuple):
+    """What many records have in common, kept once for all of them.
+
+    Attributes:
+        home: the key space that they are found in.
+        life: seconds from their making to `dead_at`, `math.inf` for ever.
+        stamps: what they were valid under when they were made.
+    """
+
+    home: Home
+    life: float
+    stamps: Stamps
+
+
 class Record:
     """Attributes:
     key: in the key space of its cache.
@@ -43,29 +57,23 @@ class Record:
         immutables to copy, or a payload to decode.
     kind: None, `dict.copy`, `list.copy`, or the serializer's `loads`.
     fresh_until, dead_at: wall-clock seconds, `math.inf` for ever.
-    created_at: likewise, when it was made.
-    stamps: what it was valid under when it was made.
-    size: bytes, counted when it was stored.
+    origin: what it has in common with others.
+    units: what it takes, in units of 16 bytes, when it was stored.
     hits: how often it was read.
     seen: how many of the hits the policy knows.
     queue: where the policy keeps it; None once it is out.
-    home: the key space that it is found in.
-    due: the end of the span in which its deadline is looked at.
     """
 
     __slots__ = (
-        "created_at",
         "dead_at",
-        "due",
         "fresh_until",
         "hits",
-        "home",
         "key",
         "kind",
+        "origin",
         "queue",
         "seen",
-        "size",
-        "stamps",
+        "units",
         "value",
     )
 
@@ -74,11 +82,8 @@ class Record:
     kind: Kind
     fresh_until: float
     dead_at: float
-    created_at: float
-    stamps: Stamps
-    size: int
+    origin: Origin
+    units: int
     hits: int
     seen: int
     queue: int | None
-    home: Home
-    due: float

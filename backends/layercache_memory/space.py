@@ -7,17 +7,24 @@ from math import inf
 from sys import getsizeof
 from typing import Any, Final
 
-from layercache.entry import MISSING, Entry
+from layercache.entry import MISSING, Entry, Stamps
 from layercache.spi import Change, KeySpace, Serializer
-from layercache_memory.record import Kind, Record
-from layercache_memory.storage import Storage
+from layercache_memory.record import Kind, Origin, Record
+from layercache_memory.storage import UNIT, Storage
 
-__all__ = ["MemorySpace"]
+__all__ = ["OVERHEAD", "MemorySpace"]
 
-# What a record takes besides its key and its value, by `benchmarks/memory.py`: itself with its times, its
-# places in the dict, a queue and a bucket, and its part of the sketch and the ghosts. Counted for every
-# record.
 OVERHEAD: Final = 250
+"""Bytes that a record takes besides its key and its value: itself with its times, its places in the dict, a
+queue and a
+bucket, and its part of the sketch and the ghosts. Counted for every record; `benchmarks/memory.py` measures it."""
+
+_ASCII: Final = getsizeof("")  # and a byte for each character
+_EARLIER: Final = (
+    60.0  # seconds that memory may be held longer before a second place among the deadlines is worth it
+)
+_MOST_ORIGINS: Final = 1024
+_COPIED: Final[dict[type, Kind]] = {dict: dict.copy, list: list.copy}
 
 
 class MemorySpace(KeySpace):
@@ -34,32 +41,39 @@ class MemorySpace(KeySpace):
         self.now = storage.now
         self.retired_hits = 0
         self._storage, self._loads, self._max_ttl = storage, serializer.loads, max_ttl
+        self._origins: dict[float, Origin] = {}
         self.near = self
         storage.serve(self)
 
     # -- the near answer
 
     def peek(self, key: str) -> Entry | None:
-        """Return the living entry of `key`, uncounted and without a lock."""
         record = self.records.get(key)
         return _entry(record) if record is not None and record.dead_at > self.now() else None
 
     def hits(self) -> int:
-        """Return how often records of this key space were read, by readers without a lock."""
         return self.retired_hits + sum(record.hits for record in list(self.records.values()))
 
-    def put(self, key: str, value: Any, kind: Kind, seconds: float) -> bool:
-        """Store a value that lives `seconds`, and return whether it is kept."""
-        now = self.now()
-        end = now + (seconds if seconds < self._max_ttl else self._max_ttl)
-        with self._storage.lock:
-            return self._put(key, value, kind, (now, end, end, ()), now)
+    def put_text(self, key: str, text: str, seconds: float) -> bool:
+        storage, now = self._storage, self.now()
+        seconds = min(seconds, self._max_ttl)
+        units = (OVERHEAD + 2 * _ASCII + UNIT - 1 + len(key) + len(text)) // UNIT
+        with storage.lock:
+            if storage.deadlines.next <= now:
+                storage.reclaim(now)
+            record = self.records.get(key)
+            origin = self._origins.get(seconds) or self._origin(seconds, ())
+            end = now + seconds
+            if record is not None and self._replaced(record, text, None, units, origin, end, end):
+                return True
+            return self._inserted(key, text, None, units, origin, end, end)
 
     # -- operations
 
     def get(self, key: str) -> Entry | None:
+        now = self.now()
         with self._storage.lock:
-            return self._living(key, self.now())
+            return self._living(key, now)
 
     def get_many(self, keys: Sequence[str]) -> dict[str, Entry]:
         now = self.now()
@@ -68,25 +82,19 @@ class MemorySpace(KeySpace):
         return {key: entry for key, entry in found.items() if entry is not None}
 
     def set(self, key: str, entry: Entry) -> bool:
+        now = self.now()
         with self._storage.lock:
-            return self._keep(key, entry, self.now())
+            return self._keep(key, entry, now)
 
     def set_many(self, entries: Mapping[str, Entry]) -> list[str]:
-        now = self.now()
-        refused: list[str] = []
-        for key, entry in entries.items():
-            with self._storage.lock:  # once for each, so that nobody waits for all
-                if not self._keep(key, entry, now):
-                    refused.append(key)
-        return refused
+        return [key for key, entry in entries.items() if not self.set(key, entry)]
 
     def update(self, key: str, change: Change) -> Entry | None:
         now = self.now()
         with self._storage.lock:
             changed = change(self._living(key, now))
-            if changed is None:
-                return None
-            self._keep(key, changed, now)
+            if changed is not None:
+                self._keep(key, changed, now)
             return changed
 
     def delete(self, key: str) -> bool:
@@ -99,18 +107,23 @@ class MemorySpace(KeySpace):
             return record.dead_at > now
 
     def clear(self) -> None:
+        """Drop the records one lock at a time, so that nobody waits for all of them."""
         storage = self._storage
         for record in list(self.records.values()):
             with storage.lock:
                 if self.records.get(record.key) is record:
                     storage.drop(record)
+        with storage.lock:
+            if not self.records:
+                self.records.clear()  # the table of an emptied dict keeps its size
+            storage.rest()
 
     def gauges(self) -> Mapping[str, int | float]:
         """Return the counts of the backend, all of its caches together."""
         storage = self._storage
         return {
             "entries": storage.entries,
-            "bytes": storage.bytes,
+            "bytes": storage.units * UNIT,
             "evictions": storage.evictions,
             "expirations": storage.expirations,
             "refusals": storage.refusals,
@@ -119,62 +132,111 @@ class MemorySpace(KeySpace):
     # -- under the lock
 
     def _living(self, key: str, now: float) -> Entry | None:
-        self._storage.reclaim(now)
+        storage = self._storage
+        if storage.deadlines.next <= now:
+            storage.reclaim(now)
         record = self.records.get(key)
         if record is None:
             return None
         if record.dead_at <= now:
-            self._storage.drop(record)
-            self._storage.expirations += 1
+            storage.expire(record)
             return None
-        # the policy has to know; whoever asked counts the hit itself
+        # the policy has to know of this read; whoever asked counts it itself
         record.hits += 1
         self.retired_hits -= 1
         return _entry(record)
 
     def _keep(self, key: str, entry: Entry, now: float) -> bool:
-        entry = entry.living_at_most(self._max_ttl, now) if self._max_ttl is not inf else entry
+        storage = self._storage
+        if storage.deadlines.next <= now:
+            storage.reclaim(now)
+        if self._max_ttl != inf:
+            entry = entry.living_at_most(self._max_ttl, now)
         value, kind = entry.value, _COPIED.get(type(entry.value))
         if value is MISSING:
             value, kind = entry.payload, self._loads
-        times = (entry.created_at, entry.fresh_until, entry.dead_at, entry.stamps)
-        return self._put(key, value, kind, times, now)
-
-    def _put(
-        self, key: str, value: Any, kind: Kind, times: tuple[float, float, float, Any], now: float
-    ) -> bool:
-        storage = self._storage
-        storage.reclaim(now)
-        size = _size(key, value, kind)
+        units = _units(key, value, kind)
+        life = inf if entry.dead_at == inf else entry.dead_at - entry.created_at
+        origin = self._origin(life, entry.stamps)
         record = self.records.get(key)
-        if record is not None:
-            # in its place only with the same kind: a reader without a lock takes the two one after the other
-            if record.kind == kind and storage.resize(record, size):
-                record.value = value
-                record.created_at, record.fresh_until, record.dead_at, record.stamps = times
-                storage.moved(record)
-                return True
+        times = (entry.dead_at, entry.fresh_until)
+        if record is not None and self._replaced(record, value, kind, units, origin, *times):
+            return True
+        return self._inserted(key, value, kind, units, origin, *times)
+
+    def _origin(self, life: float, stamps: Stamps) -> Origin:
+        if stamps:
+            return Origin(self, life, stamps)
+        origin = self._origins.get(life)
+        if origin is None:
+            if len(self._origins) >= _MOST_ORIGINS:
+                self._origins.clear()  # lives without end of variety: those in use keep their origin
+            origin = self._origins[life] = Origin(self, life, ())
+        return origin
+
+    def _replaced(
+        self,
+        record: Record,
+        value: Any,
+        kind: Kind,
+        units: int,
+        origin: Origin,
+        dead_at: float,
+        fresh_until: float,
+    ) -> bool:
+        """Change a record in its place, and so in its queue; False, with the record dropped, where that
+        cannot be.
+
+        Only to a value of the same kind: a reader without a lock takes value and kind one after the other.
+        """
+        storage = self._storage
+        more = units - record.units
+        grown = storage.units + more
+        if record.kind != kind or grown > storage.max_units or units > storage.max_entry_units:
             storage.drop(record)
+            return False
+        earlier = dead_at < record.dead_at - _EARLIER
+        storage.units = grown
+        if more:
+            record.units = units
+            storage.policy.resized(record, more)
+        record.value = value
+        record.origin = origin
+        record.dead_at, record.fresh_until = dead_at, fresh_until
+        if earlier:
+            storage.deadlines.add(record)
+        return True
+
+    def _inserted(
+        self,
+        key: str,
+        value: Any,
+        kind: Kind,
+        units: int,
+        origin: Origin,
+        dead_at: float,
+        fresh_until: float,
+    ) -> bool:
         record = Record()
-        record.key, record.value, record.kind, record.size, record.home = key, value, kind, size, self
-        record.created_at, record.fresh_until, record.dead_at, record.stamps = times
-        return storage.insert(record)
-
-
-_COPIED: Final[dict[type, Kind]] = {dict: dict.copy, list: list.copy}
+        record.key, record.value, record.kind, record.units, record.origin = key, value, kind, units, origin
+        record.dead_at, record.fresh_until = dead_at, fresh_until
+        return self._storage.insert(record)
 
 
 def _entry(record: Record) -> Entry:
-    times = (record.created_at, record.fresh_until, record.dead_at, record.stamps)
+    # an endless record does not know when it was made
+    origin = record.origin
+    created_at = -inf if record.dead_at == inf else record.dead_at - origin.life
+    times = (created_at, record.fresh_until, record.dead_at, origin.stamps)
     if record.kind is None or type(record.value) in _COPIED:
         return Entry(None, record.value, *times)
     return Entry(record.value, MISSING, *times)
 
 
-def _size(key: str, value: Any, kind: Kind) -> int:
+def _units(key: str, value: Any, kind: Kind) -> int:
     size = OVERHEAD + getsizeof(key) + getsizeof(value)
     if kind is dict.copy:
         size += sum(map(getsizeof, value)) + sum(map(getsizeof, value.values()))
     elif kind is list.copy:
         size += sum(map(getsizeof, value))
-    return size
+    return (size + UNIT - 1) // UNIT

@@ -1,11 +1,13 @@
-"""All records of one memory backend: its bounds, its lock, and the partitions of its caches.
+"""All records of one memory backend: its bounds, its lock, and the dicts of its caches.
 
 Rules:
 1. Neither bound is ever exceeded: room is made before a record is stored.
 2. Everything that changes happens under `lock`, in steps of bounded length; readers take no lock (see
    `record`).
-3. Expired records are gone for readers at once; their memory is reclaimed a few at a time by whatever takes
+3. Expired records are gone for readers at once; their memory is reclaimed a few at a time by whoever takes
    the lock next.
+
+Bytes are counted in units of 16, which is how CPython's allocator gives them out.
 """
 
 from __future__ import annotations
@@ -18,26 +20,31 @@ from layercache_memory.deadlines import Deadlines
 from layercache_memory.policies.base import GONE, Policy
 from layercache_memory.record import Home, Record
 
-__all__ = ["Storage"]
+__all__ = ["UNIT", "Storage"]
 
+UNIT: Final = 16
 _RECLAIMED_AT_ONCE: Final = 16
 
 
 class Storage:
     """Attributes:
-    bytes, entries, evictions, expirations, refusals: of all its caches together.
+    lock: guards everything that follows, and the records of all key spaces.
+    max_units, max_entry_units: the bounds in units of 16 bytes.
+    entries, units: what all key spaces hold together.
+    evictions, expirations, refusals: entries that made room, whose time was over, and that were too large.
     """
 
     def __init__(
         self, max_entries: int, max_bytes: int, max_entry_bytes: int, policy: Policy, now: Callable[[], float]
     ) -> None:
-        self.max_entries, self.max_bytes, self.max_entry_bytes = max_entries, max_bytes, max_entry_bytes
+        self.max_entries = max_entries
+        self.max_units, self.max_entry_units = max_bytes // UNIT, max_entry_bytes // UNIT
         self.now = now
-        self._policy, self._deadlines = policy, Deadlines()
-        self._homes: list[Home] = []
+        self.policy, self.deadlines = policy, Deadlines()
         self.lock = Lock()
-        self.entries = self.bytes = 0
+        self.entries = self.units = 0
         self.evictions = self.expirations = self.refusals = 0
+        self._homes: list[Home] = []
 
     def serve(self, home: Home) -> None:
         """Keep records of this key space too."""
@@ -50,66 +57,65 @@ class Storage:
         The dicts are emptied and not replaced, because readers are bound to them.
         """
         self.lock = Lock()
-        self._policy.clear()
-        self._deadlines.clear()
+        self.policy.clear()
+        self.deadlines.clear()
         for home in self._homes:
             home.retired_hits += sum(record.hits for record in home.records.values())
             home.records.clear()
-        self.entries = self.bytes = 0
+        self.entries = self.units = 0
 
     # -- under the lock, which the caller holds
 
+    def rest(self) -> None:
+        """Give back what was made for many entries, when there are none."""
+        if not self.entries:
+            self.policy.clear()
+            self.deadlines.clear()
+
     def reclaim(self, now: float) -> None:
-        """Drop some of the records whose time is over."""
-        for record in self._deadlines.due(now, _RECLAIMED_AT_ONCE):
+        """Drop some of the records whose time is over. Call it when `deadlines.next <= now`."""
+        for record in self.deadlines.due(now, _RECLAIMED_AT_ONCE):
             if record.queue is GONE:
                 continue
             if record.dead_at > now:
-                self._deadlines.add(record)  # it was moved while it lay here
+                self.deadlines.add(record)  # it was moved while it lay here
             else:
-                self.drop(record)
-                self.expirations += 1
+                self.expire(record)
+
+    def expire(self, record: Record) -> None:
+        self.drop(record)
+        self.expirations += 1
 
     def drop(self, record: Record) -> None:
         """Forget a record that the policy did not choose."""
-        self._policy.remove(record)
+        self.policy.remove(record)
         self._out(record)
 
     def insert(self, record: Record) -> bool:
         """Store a new record, making room for it first; False when it alone is too large."""
-        size = record.size
-        if size > self.max_entry_bytes:
+        units = record.units
+        if units > self.max_entry_units:
             self.refusals += 1
             return False
-        over = self.entries + 1 - self.max_entries
-        full = over > 0 or self.bytes + size > self.max_bytes
+        over, grown = self.entries + 1 - self.max_entries, self.units + units - self.max_units
+        full = over > 0 or grown > 0
         if full:
-            for lost in self._policy.make_room(over, self.bytes + size - self.max_bytes):
-                self._out(lost)
-                self.evictions += 1
+            lost = self.policy.make_room(over, grown)
+            for each in lost:
+                self._out(each)
+            self.evictions += len(lost)
         record.hits = 0
-        self._policy.admit(record, full=full)
-        self._deadlines.add(record)
-        record.home.records[record.key] = record
+        self.policy.admit(record, full=full)
+        self.deadlines.add(record)
+        record.origin.home.records[record.key] = record
         self.entries += 1
-        self.bytes += size
+        self.units += units
         return True
-
-    def resize(self, record: Record, size: int) -> bool:
-        """Take notice of another size of a record in its place; False when it no longer fits there."""
-        grown = self.bytes - record.size + size
-        if size > self.max_entry_bytes or grown > self.max_bytes:
-            return False
-        self.bytes = grown
-        record.size = size
-        return True
-
-    def moved(self, record: Record) -> None:
-        self._deadlines.moved(record)
 
     def _out(self, record: Record) -> None:
-        home = record.home
+        home = record.origin.home
         del home.records[record.key]
         home.retired_hits += record.hits
         self.entries -= 1
-        self.bytes -= record.size
+        self.units -= record.units
+        self.deadlines.sweep()

@@ -23,13 +23,14 @@ from zlib import crc32
 from layercache.entry import Stamps
 from layercache.errors import DecodeError
 
-__all__ = ["BadFrame", "Frame", "pack", "unpack"]
+__all__ = ["MAX_PAYLOAD", "BadFrame", "Frame", "pack", "unpack"]
 
 _MAGIC: Final = b"\xabLC"
 _VERSION: Final = 1
 _HEADER: Final = struct.Struct(">3sBBBHdddI")
 _STAMP: Final = struct.Struct(">HQ")
 _CHECK: Final = struct.Struct(">I")
+MAX_PAYLOAD: Final = (1 << 32) - 1  # what `length` can say
 
 
 class BadFrame(DecodeError):

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime
-from math import isnan
 from typing import TYPE_CHECKING, Any, Final
 
 from layercache.entry import MISSING, Entry
@@ -156,8 +155,6 @@ def _equal(one: Any, other: Any) -> bool:
     if isinstance(one, datetime) and isinstance(other, datetime):
         # == is never true across zones in the hour that a zone has twice (PEP 495)
         return one.isoformat() == other.isoformat()
-    if isinstance(one, float) and isinstance(other, float) and isnan(one):
-        return isnan(other)
     return bool(one == other)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from layercache.codecs.frame import BadFrame, Frame, pack, unpack
+from layercache.codecs.frame import MAX_PAYLOAD, BadFrame, Frame, pack, unpack
 from layercache.entry import MISSING, Entry
 from layercache.errors import ValueTooLarge
 from layercache.spi import Serializer, Stage, Transform
@@ -21,7 +21,8 @@ class Pipeline:
 
     Args:
         stages: a `Serializer` followed by any number of `Transform`s, else `ValueError`.
-        max_value_bytes: the largest payload, before the transforms, that is written or read.
+        max_value_bytes: the largest payload, before the transforms, that is written or read; a frame
+            holds no more than 4 GiB of it.
     """
 
     def __init__(self, stages: Sequence[Stage], max_value_bytes: int) -> None:
@@ -32,7 +33,7 @@ class Pipeline:
         assert isinstance(first, Serializer)
         self.serializer = first
         self.transforms = {stage.name: stage for stage in rest if isinstance(stage, Transform)}
-        self.max_value_bytes = max_value_bytes
+        self.max_value_bytes = min(max_value_bytes, MAX_PAYLOAD)
 
     def encode(self, entry: Entry, key: bytes) -> bytes:
         """Return the frame of `entry` for the physical `key`; `ValueTooLarge` when its payload is."""

@@ -235,6 +235,9 @@ class TestMaxValueBytes:
             codec.encode(entry_of(b"a" * 1001), KEY)
         assert (caught.value.size, caught.value.limit) == (1001, 1000)
 
+    def test_it_is_never_more_than_a_frame_can_say(self) -> None:
+        assert pipeline("json", max_value_bytes=1 << 40).max_value_bytes == 2**32 - 1
+
     @pytest.mark.parametrize("codecs", CODECS)
     def test_a_frame_from_before_the_limit_was_lowered_is_refused(self, codecs: str) -> None:
         frame = pipeline(codecs).encode(entry_of(b"a" * 1001), KEY)
@@ -342,6 +345,26 @@ class Text(Serializer):
 
     def loads(self, payload: bytes) -> Any:
         raise DecodeError("no")
+
+
+class Nothing(Transform):
+    """Knows one payload and needs no bytes at all for it."""
+
+    name = "nothing"
+
+    def encode(self, payload: bytes) -> bytes | None:
+        return b"" if payload == b"known" else None
+
+    def decode(self, payload: bytes, max_bytes: int) -> bytes:
+        return b"known"
+
+
+def test_a_transform_may_leave_no_bytes() -> None:
+    codec = Pipeline([stage("json"), Nothing(None)], MB)
+
+    assert stages_of(codec.encode(entry_of(b"known"), KEY)) == ("json", "nothing")
+    assert codec.decode(codec.encode(entry_of(b"known"), KEY), KEY).payload == b"known"
+    assert codec.decode(codec.encode(entry_of(b"other"), KEY), KEY).payload == b"other"
 
 
 class TestOrder:

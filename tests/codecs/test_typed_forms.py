@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 import uuid
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta, timezone
@@ -31,12 +31,13 @@ from pydantic import (
 from typing_extensions import TypedDict
 
 from layercache.codecs.json import JsonOptions, JsonStage
-from layercache.codecs.normal import TypedForm
+from layercache.codecs.normal import NormalForm, TypedForm
 from layercache.entry import MISSING, Entry
 from layercache.errors import DecodeError, EncodeError
 
 JSON = JsonStage(JsonOptions())
 BERLIN = ZoneInfo("Europe/Berlin")
+COPIES: dict[type, Callable[[Any], Any]] = {dict: dict.copy, list: list.copy}
 
 
 def stored(type_: Any, value: Any) -> Entry:
@@ -316,6 +317,11 @@ def circle() -> Any:
     return node
 
 
+@dataclass(eq=False, frozen=True)
+class Unequal:
+    x: int
+
+
 class Secret(BaseModel):
     password: SecretStr
 
@@ -402,6 +408,7 @@ class TestRefusal:
             (Secret, Secret(password=SecretStr("p")), "the value['password'], a SecretStr, would come back"),
             (Lenient, Lenient(), "the value['colour'], a Colour, would come back as a str"),
             (datetime, datetime(1800, 1, 1, tzinfo=BERLIN), "the value, a datetime, would come back"),
+            (set[Unequal], {Unequal(1)}, "the value, a set, would come back as another set"),
             (dict[tuple[int, int], str], {(1, 2): "a"}, "cannot be read back"),
             (dict[None, str], {None: "a"}, "cannot be read back"),
             (dict[Colour, int], {Colour.BLUE: 1}, "cannot be read back"),
@@ -515,8 +522,44 @@ class TestIsolation:
 
         assert TypedForm(JSON, Portfolio).decode(entry).quotes == {"q": [QUOTE]}
 
-    def test_what_is_not_immutable_is_never_shared(self) -> None:
-        assert stored(int, 5).value is MISSING
+    @pytest.mark.parametrize(("type_", "value"), [(int, 5), (str, "a"), (float, 1.5), (bool, True)])
+    def test_a_scalar_is_shared_and_read_by_other_forms_as_their_type(self, type_: Any, value: Any) -> None:
+        entry = stored(type_, value)
+
+        assert entry.value is value
+        assert TypedForm(JSON, type_).decode(entry) is value
+        for other in (str | int | float | bool, Any, type_ | None):
+            restored = TypedForm(JSON, other).decode(Entry(None, value, 0, 1, 1))
+            assert (restored, type(restored)) == (value, type_)
+        assert TypedForm(JSON, Decimal).decode(stored(float, 1.5)) == Decimal("1.5")
+
+    @pytest.mark.parametrize(
+        ("type_", "value"),
+        [(int | None, 5), (Colour, Colour.RED), (TextColour, TextColour.RED), (list[int], [1])],
+    )
+    def test_what_is_no_scalar_is_not_shared(self, type_: Any, value: Any) -> None:
+        assert stored(type_, value).value is MISSING
+
+    @pytest.mark.parametrize("value", [5, "2026-01-01", True, 1.5, None, {"a": 1}, [1, "a"], {"a": [1]}])
+    @pytest.mark.parametrize("type_", [Any, date, int, str, dict[str, int], list[Any], bool | None])
+    def test_a_near_record_is_restored_as_its_entry_is_decoded(self, type_: Any, value: Any) -> None:
+        payload, shared = NormalForm(JSON).encode(value)
+        # as the memory backend keeps it: shared, a container to copy, or a payload to load
+        held, kind = (payload, JSON.loads) if shared is MISSING else (shared, COPIES.get(type(shared)))
+        form = TypedForm(JSON, type_)
+
+        def outcome(act: Callable[[], Any]) -> Any:
+            try:
+                return repr(act())
+            except DecodeError:
+                return DecodeError
+
+        restored = outcome(lambda: form.restore(held, kind))
+
+        assert restored == outcome(lambda: form.decode(Entry(payload, MISSING, 0, 1, 1)))
+        assert restored == outcome(
+            lambda: form.decode(Entry(None if kind is None else payload, shared, 0, 1, 1))
+        )
 
 
 def _changeable(value: Any) -> set[int]:

@@ -36,7 +36,7 @@ def test_every_fault_is_listed_with_its_path_the_file_and_the_environment(folder
         """
         [default.backends.local]
         type = "memory"
-        max_entires = 5
+        coedcs = 5
         max_bytes = -5
         [default.backends.shared]
         type = "redis"
@@ -75,7 +75,7 @@ def test_every_fault_is_listed_with_its_path_the_file_and_the_environment(folder
   caches: stands outside an environment; write [default.caches]
   caches.flat: has to be a table of settings, not a single value
   backends.local.max_bytes: is no size; {RIGHT_SIZES}
-  backends.local.max_entires: unknown key; did you mean 'max_entries' or 'max_bytes'?
+  backends.local.coedcs: unknown key; did you mean 'codecs'?
   backends.shared.url: is no address of a Redis server; {RIGHT_URLS}
   backends.shared.codecs[0]: no stage named 'jsno'; did you mean 'json'?
   backends.shared.timeout: is too long to wait: at most a day; right is a time such as "250ms"
@@ -94,7 +94,7 @@ def test_every_fault_is_listed_with_its_path_the_file_and_the_environment(folder
 @pytest.mark.parametrize(
     ("table", "message"),
     [
-        ({"max_entires": 5}, "max_entires: unknown key; did you mean 'max_entries' or 'max_bytes'?"),
+        ({"coedcs": 5}, "coedcs: unknown key; did you mean 'codecs'?"),
         ({"max_entries": 0}, "max_entries: has to be 1 or more"),
         ({"max_entries": -1}, "max_entries: has to be 1 or more"),
         ({"max_entries": "10"}, "max_entries: has to be a whole number"),

@@ -144,6 +144,15 @@ class TestTheFile:
 
         assert [fault.path for fault in caught.value.faults] == ["settings.toml", ".secrets.toml"]
 
+    def test_what_a_broken_one_lacks_is_no_fault_of_the_others(self, folder):
+        folder.write("a")
+        folder.write('[default.caches.default]\nbackend = "local"\n', "settings.local.toml")
+
+        with pytest.raises(ConfigError) as caught:
+            read_settings()
+
+        assert [fault.path for fault in caught.value.faults] == ["settings.toml"]
+
     def test_an_empty_one_defines_nothing(self, folder):
         folder.write("")
 
@@ -485,7 +494,9 @@ class TestAMapping:
         assert given["backends"] == FLAT["backends"]
         assert settings.caches["default"].ttl == 60
 
-    def test_an_empty_one_defines_nothing(self):
+    def test_an_empty_one_defines_nothing(self, monkeypatch):
+        monkeypatch.setenv("LAYERCACHE_ENV", "live")
+
         assert list(Caches({})) == []
 
     def test_for_ever_may_be_none_or_text(self):

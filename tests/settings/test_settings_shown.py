@@ -134,6 +134,23 @@ class TestSecrets:
         printed = "".join(traceback.format_exception(caught.value))
         assert SECRET not in f"{caught.value} {caught.value!r} {printed}"
 
+    @pytest.mark.parametrize("url", [f"redis://u:p@{SECRET}@h:1/0", f"unix:///s?password={SECRET}&db=1"])
+    def test_a_url_where_a_name_belongs_is_repeated_without_its_password(self, url):
+        wrong = {
+            "backends": {
+                "a": {"type": url},
+                "b": {"type": "redis", "codecs": [url]},
+                "c": {"type": "chain", "layers": [url]},
+            },
+            "caches": {"default": {"backend": url}},
+        }
+
+        with pytest.raises(ConfigError) as caught:
+            read_settings(wrong)
+
+        assert len(caught.value.faults) == 4
+        assert SECRET not in f"{caught.value} {caught.value.faults}"
+
     @pytest.mark.parametrize(
         "text",
         [f"@int {SECRET}", f"@json {{{SECRET}", f"@reset {SECRET}", f"@format {{{SECRET}}}", f"[{SECRET}"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -339,9 +340,9 @@ class TestRedisEnabled:
             n = { type = "memory" }
             r = { type = "redis" }
             s = { type = "redis" }
+            no_redis = { type = "chain", layers = ["n", "m"] }
             over_m = { type = "chain", layers = ["m", "r"] }
             over_n = { type = "chain", layers = ["N", "S"] }
-            no_redis = { type = "chain", layers = ["n", "m"] }
             [default.caches.default]
             backend = "n"
             """
@@ -369,6 +370,26 @@ class TestRedisEnabled:
         )
 
         assert given(REDIS_ENABLED=enabled).caches["default"].backend == "nothing"
+
+    @pytest.mark.parametrize("enabled", ["true", "false"])
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "backends = 5",
+            "caches = 5",
+            "backends.layered = 5",
+            "caches.default = 5",
+            "caches.default.backend = [5]",
+            "backends.layered = { type = 'chain', layers = 5 }",
+            "backends.layered = { type = 'chain', layers = [5, ['local']] }",
+            "backends.local = { type = ['memory'] }",
+        ],
+    )
+    def test_over_settings_that_make_no_sense_it_brings_no_other_error(self, folder, given, text, enabled):
+        folder.write(f"[default]\n{text}\n")
+
+        with suppress(ConfigError):  # where what it sets replaces the nonsense, there is none
+            given(REDIS_ENABLED=enabled, REDIS_PORT="1", MEMORY_CACHE_TTL_DEFAULT="1")
 
     def test_a_misspelt_backend_is_not_papered_over(self, plain, given):
         found = faults(given, REDIS_ENABLED="true", LAYERCACHE_CACHES__DEFAULT__BACKEND="lokal")
@@ -505,6 +526,11 @@ class TestTheOtherSeeds:
     )
     def test_a_nonsense_value_is_a_fault_that_names_the_variable(self, plain, given, variable, text, message):
         assert faults(given, **{variable: text}) == [message]
+
+    def test_what_does_not_fit_together_is_blamed_on_no_single_variable(self, plain, given):
+        assert faults(given, LAYERCACHE_BACKENDS__SHARED__URL="unix:///s", REDIS_PORT="1") == [
+            "backends.shared: a socket has no host and no port: leave them out, or the unix:// of the url"
+        ]
 
     def test_all_of_them_are_at_fault_at_once(self, plain, given):
         found = faults(given, REDIS_PORT="x", REDIS_DB="x", REDIS_ENABLED="x", MEMORY_CACHE_MAX_SIZE="x")

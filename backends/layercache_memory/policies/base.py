@@ -26,8 +26,8 @@ class Policy(ABC):
         """Take up a new record; `full` says that others had to make room for it."""
 
     @abstractmethod
-    def make_room(self, entries: int, size: int) -> list[Record]:
-        """Give up records, at least `entries` of them and of `size` bytes in all, and return them.
+    def make_room(self, entries: int, units: int) -> list[Record]:
+        """Give up records, at least `entries` of them and of `units` of 16 bytes in all, and return them.
 
         Fewer only when there are no more.
         """
@@ -36,25 +36,36 @@ class Policy(ABC):
     def remove(self, record: Record) -> None:
         """Forget a record that was deleted or has expired."""
 
+    def resized(self, record: Record, more: int) -> None:
+        """Take notice that `record.units` grew by `more`, which may be less than 0; a policy of numbers need not."""
+
     @abstractmethod
     def clear(self) -> None:
         """Forget all records."""
 
 
 class RecordQueue:
-    """A FIFO of records that others may leave from the middle: who left is skipped, and swept out when they are many."""
+    """A FIFO of records that may leave from the middle: who left is skipped, and swept out when they are many."""
 
-    __slots__ = ("living", "name", "records")
+    __slots__ = ("living", "name", "records", "units")
 
     def __init__(self, name: int) -> None:
         self.name = name
         self.records: deque[Record] = deque()
-        self.living = 0
+        self.living = self.units = 0
 
     def push(self, record: Record) -> None:
         record.queue = self.name
         self.records.append(record)
         self.living += 1
+        self.units += record.units
+
+    def push_back(self, record: Record) -> None:
+        """Put a record that was just popped where it was."""
+        record.queue = self.name
+        self.records.appendleft(record)
+        self.living += 1
+        self.units += record.units
 
     def head(self) -> Record | None:
         """Return the oldest record that is still here."""
@@ -71,15 +82,18 @@ class RecordQueue:
         record = self.records.popleft()
         record.queue = GONE
         self.living -= 1
+        self.units -= record.units
         return record
 
     def rotate(self) -> None:
         """Let the head go round again."""
         self.records.rotate(-1)
 
-    def left(self) -> None:
-        """Note that a record of this queue has left from the middle; each sweep pays for as many as have left."""
+    def leave(self, record: Record) -> None:
+        """Let a record go from the middle; each sweep of the queue pays for as many as have left."""
+        record.queue = GONE
         self.living -= 1
+        self.units -= record.units
         if len(self.records) > 2 * self.living + 64:
             self.records = deque(record for record in self.records if record.queue == self.name)
 
@@ -87,4 +101,4 @@ class RecordQueue:
         for record in self.records:
             record.queue = GONE
         self.records.clear()
-        self.living = 0
+        self.living = self.units = 0

@@ -61,18 +61,18 @@ class LazyTinyLfu(Policy):
         self._sketch.note(hash_)
         record.seen = record.hits
         window.push(record)
-        if not full and window.living > max(1, round(self.share * entries)) and window.head():
+        if not full and window.living > 1 and self._window_is_over() and window.head():
             self._main.push(window.pop())  # still filling up: no contest
 
-    def make_room(self, entries: int, size: int) -> list[Record]:
+    def make_room(self, entries: int, units: int) -> list[Record]:
         out: list[Record] = []
-        while entries > 0 or size > 0:
-            lost = self._contest(size)
+        while entries > 0 or units > 0:
+            lost = self._contest(units)
             if not lost:
                 break
             for record in lost:
                 entries -= 1
-                size -= record.size
+                units -= record.units
             out += lost
         return out
 
@@ -80,8 +80,10 @@ class LazyTinyLfu(Policy):
         if record.queue is GONE:
             return
         queue = self._window if record.queue == _WINDOW else self._main
-        record.queue = GONE
-        queue.left()
+        queue.leave(record)
+
+    def resized(self, record: Record, more: int) -> None:
+        (self._window if record.queue == _WINDOW else self._main).units += more
 
     def clear(self) -> None:
         self._window.clear()
@@ -92,21 +94,20 @@ class LazyTinyLfu(Policy):
 
     # -- who goes
 
-    def _contest(self, size: int) -> list[Record]:
-        """Give up the candidate or its victims; `size` is what has to be freed, 0 or less where one entry will do."""
+    def _contest(self, units: int) -> list[Record]:
+        """Give up the candidate or its victims; `units` is what has to be freed, 0 or less where one entry will do."""
         window, main = self._window, self._main
-        target = max(1, round(self.share * (window.living + main.living)))
         candidate = window.head()
-        if candidate is None or (window.living < target and main.living):
+        if candidate is None or (main.living and self._window_is_under(units)):
             return [self._victim()] if main.living else []
         window.pop()
-        if window.living > target and window.head():
+        if window.living > 1 and self._window_is_over() and window.head():
             main.push(window.pop())  # the window's share was lowered: it shrinks by one entry a contest
         if candidate.hits > candidate.seen:
             # hits soon after the insertion are correlated: they count once
             candidate.seen = candidate.hits
             self._sketch.note(hash(candidate.key))
-        victims = self._beaten(candidate, size)
+        victims = self._beaten(candidate, units)
         if not victims:
             self._ghosts.lost(hash(candidate.key), CANDIDATE)
             return [candidate]
@@ -115,8 +116,18 @@ class LazyTinyLfu(Policy):
         main.push(candidate)
         return victims
 
-    def _beaten(self, candidate: Record, size: int) -> list[Record]:
-        """Take out the victims that `candidate` beats together; none where it does not beat all that would have to go."""
+    def _window_is_over(self) -> bool:
+        return self._window.living > max(1, round(self.share * (self._window.living + self._main.living)))
+
+    def _window_is_under(self, units: int) -> bool:
+        """Say whether the window has less than its share: of the bytes where they are wanting, else of the entries."""
+        window, main = self._window, self._main
+        if units > 0:
+            return window.units < self.share * (window.units + main.units)
+        return window.living < max(1, round(self.share * (window.living + main.living)))
+
+    def _beaten(self, candidate: Record, units: int) -> list[Record]:
+        """Take out the victims that `candidate` beats together; none where it does not beat all that had to go."""
         main, sketch = self._main, self._sketch
         strength = sketch.estimate(hash(candidate.key)) + self.bias
         victims: list[Record] = []
@@ -125,15 +136,13 @@ class LazyTinyLfu(Policy):
             victim = self._victim()
             victims.append(victim)
             strength -= sketch.estimate(hash(victim.key))
-            freed += victim.size
-            if strength <= 0 or freed >= size:
+            freed += victim.units
+            if strength <= 0 or freed >= units:
                 break
-        if strength > 0 and victims and freed >= size:
+        if strength > 0 and victims and freed >= units:
             return victims
         for victim in reversed(victims):  # they stay, where they were
-            main.records.appendleft(victim)
-            victim.queue = _MAIN
-            main.living += 1
+            main.push_back(victim)
         return []
 
     def _victim(self) -> Record:

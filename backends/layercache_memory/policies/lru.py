@@ -24,12 +24,12 @@ class Lru(Policy):
         record.seen = record.hits
         self._queue.push(record)
 
-    def make_room(self, entries: int, size: int) -> list[Record]:
+    def make_room(self, entries: int, units: int) -> list[Record]:
         out: list[Record] = []
-        while (entries > 0 or size > 0) and self._queue.head() is not None:
+        while (entries > 0 or units > 0) and self._queue.head() is not None:
             record = self._victim()
             entries -= 1
-            size -= record.size
+            units -= record.units
             out.append(record)
         return out
 
@@ -46,8 +46,7 @@ class Lru(Policy):
 
     def remove(self, record: Record) -> None:
         if record.queue is not GONE:
-            record.queue = GONE
-            self._queue.left()
+            self._queue.leave(record)
 
     def clear(self) -> None:
         self._queue.clear()

@@ -35,12 +35,12 @@ class S3Fifo(Policy):
             back = self._ghosts.returned(hash(record.key))
         (self._small if back is None else self._main).push(record)
 
-    def make_room(self, entries: int, size: int) -> list[Record]:
+    def make_room(self, entries: int, units: int) -> list[Record]:
         out: list[Record] = []
-        while (entries > 0 or size > 0) and self._small.living + self._main.living:
+        while (entries > 0 or units > 0) and self._small.living + self._main.living:
             record = self._victim()
             entries -= 1
-            size -= record.size
+            units -= record.units
             out.append(record)
         return out
 
@@ -74,8 +74,7 @@ class S3Fifo(Policy):
         if record.queue is GONE:
             return
         queue = self._small if record.queue == _SMALL else self._main
-        record.queue = GONE
-        queue.left()
+        queue.leave(record)
 
     def clear(self) -> None:
         self._small.clear()

@@ -1,0 +1,75 @@
+"""Interleaved rounds: every contestant once per round, the least disturbed round of each counts.
+
+On a shared machine absolute times wander by tens of per cent within minutes; contestants that take turns
+wander together, so ratios to a floor of the same run stay comparable.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from timeit import Timer
+
+ROUNDS = 15
+
+
+def sync_rounds(
+    contestants: dict[str, Callable[[], object]], number: int, rounds: int = ROUNDS
+) -> dict[str, float]:
+    """Return the nanoseconds of one call of each, the cost of calling an empty lambda taken off."""
+    timers = {name: Timer(call) for name, call in {"empty": _nothing, **contestants}.items()}
+    least = dict.fromkeys(timers, float("inf"))
+    for _ in range(rounds):
+        for name, timer in timers.items():
+            least[name] = min(least[name], timer.timeit(number) / number * 1e9)
+    empty = least.pop("empty")
+    return {name: taken - empty for name, taken in least.items()}
+
+
+def statement_rounds(
+    statements: dict[str, tuple[str, dict[str, object]]], number: int, rounds: int = ROUNDS
+) -> dict[str, float]:
+    """Return the nanoseconds of each statement, run inline with its names bound as globals."""
+    timers = {name: Timer(code, globals=names) for name, (code, names) in statements.items()}
+    least = dict.fromkeys(timers, float("inf"))
+    for _ in range(rounds):
+        for name, timer in timers.items():
+            least[name] = min(least[name], timer.timeit(number) / number * 1e9)
+    return least
+
+
+def async_rounds(
+    contestants: dict[str, tuple[Callable[..., Awaitable[object]], tuple[object, ...]]],
+    number: int,
+    rounds: int = ROUNDS,
+) -> dict[str, float]:
+    """Return the nanoseconds of one awaited call of each, awaited in a loop of one task."""
+
+    async def main() -> dict[str, float]:
+        least = dict.fromkeys(contestants, float("inf"))
+        for _ in range(rounds):
+            for name, (call, args) in contestants.items():
+                began = time.perf_counter()
+                for _ in range(number):
+                    await call(*args)
+                least[name] = min(least[name], (time.perf_counter() - began) / number * 1e9)
+        return least
+
+    return asyncio.run(main())
+
+
+def _nothing() -> None:
+    pass
+
+
+def print_table(title: str, times: dict[str, float], floor: str, unit: str = "ns") -> None:
+    """Print the times, fastest first, and each as a ratio to the floor."""
+    print(f"\n{title}")
+    print(f"Python {sys.version.split()[0]}; least of {ROUNDS} interleaved rounds\n")
+    print(f"| | {unit} | × {floor} |")
+    print("|---|---:|---:|")
+    for name, taken in sorted(times.items(), key=lambda pair: pair[1]):
+        shown = f"**{name}**" if name.startswith("layercache") else name
+        print(f"| {shown} | {taken:,.0f} | {taken / times[floor]:.2f} |")
