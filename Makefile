@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo serve test quick check lint types wheel-test lock clean
+.PHONY: demo serve test quick check lint types bench lock clean
 
 demo: .venv/ready
 	cd examples && ../$(BIN)/python -m stock_api.demo $(DEMO)
@@ -35,6 +35,16 @@ types: .venv/ready
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	touch .venv/ready
 
+bench: .venv-bench/ready
+	cd benchmarks && for script in hits memory hitratio; do ../.venv-bench/bin/python $$script.py; done
+
+.venv-bench/ready: .venv/ready benchmarks/peers.txt
+	$(PYTHON) -m venv .venv-bench
+	.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r constraints.txt
+	.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check -r benchmarks/peers.txt
+	.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	touch .venv-bench/ready
+
 # Rewrites the pins, for every Python and platform at once, with no index address in them.
 lock:
 	$(PYTHON) -m venv .venv-lock
@@ -44,4 +54,4 @@ lock:
 	rm -rf .venv-lock
 
 clean:
-	rm -rf .venv dist
+	rm -rf .venv .venv-bench dist

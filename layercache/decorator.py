@@ -77,16 +77,18 @@ class Decorator:
     def _view_maker(self, function: Callable[..., Any]) -> Callable[[], Cache[Any]]:
         """Return what gives the view of the cache that results are kept in, looked up anew after any was closed."""
         type_of = lru_cache(maxsize=1)(partial(_returned_type, function))
-        known: Cache[Any] | None = None
-        seen = -1
+        # in one name: between two, another thread could take a closed cache for one looked up since
+        known: tuple[int, Cache[Any] | None] = (-1, None)
 
         def view() -> Cache[Any]:
-            nonlocal known, seen
-            if known is None or seen != closings.count:
-                now = closings.count
+            nonlocal known
+            seen, cache = known
+            now = closings.count
+            if cache is None or seen != now:
                 cache, returned = self._cache(), type_of()
-                known, seen = cache if returned is Any else cache.typed(returned), now
-            return known
+                cache = cache if returned is Any else cache.typed(returned)
+                known = now, cache
+            return cache
 
         return view
 

@@ -294,7 +294,12 @@ class Cache(Generic[T]):
         The view shares keys, times and statistics with the cache. What is there but does not
         fit the type (it was stored by an older version of the model, say) is a miss.
         """
-        view: Cache[Any] | None = self._views.get(type_)
+        known: Any = type_
+        try:
+            hash(type_)
+        except TypeError:  # Annotated[int, [1]] has no hash
+            known = repr(type_)
+        view: Cache[Any] | None = self._views.get(known)
         if view is None:
             form = TypedForm(self._form.serializer, type_)
             view = Cache(
@@ -307,7 +312,7 @@ class Cache(Generic[T]):
                 self._close,
             )
             view._views = self._views
-            view = self._views.setdefault(type_, view)
+            view = self._views.setdefault(known, view)
         return view
 
     def stats(self) -> CacheStats:

@@ -233,7 +233,8 @@ class Backend(ABC):
 
         Args:
             options: of this backend, checked.
-            backends: the settings of all of them by name, each with `type` and `options`.
+            backends: the settings of all of them by name, each with `type` and `options`; one with faults of its
+                own is there with `options` None.
         """
         return ()
 

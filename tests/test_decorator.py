@@ -324,6 +324,28 @@ class TestTemplates:
 
         assert get_cache().get(key) == "here"
 
+    @pytest.mark.parametrize(
+        "template", ["{a}", "q:{a}", "{b}:q", "{{q}}:{b}:{{q}}", "{a}:{b}", "{b}{b}", "q", None]
+    )
+    @pytest.mark.parametrize("args", [(1, "x"), ("a:b", None), ("", "y"), (True, 1.0), ("가" * 200, [1])])
+    def test_however_the_arguments_are_passed_the_key_is_one(
+        self, template: str | None, args: Any, log: Log
+    ) -> None:
+        def f(a: Any, b: Any) -> int:
+            return log(a, b)
+
+        class Market:
+            def f(self, a: Any, b: Any) -> int:
+                return log(a, b)
+
+        a, b = args
+        call = cached(template and f"t{template}")(f)
+
+        assert [call(a, b), call(a, b=b), call(a=a, b=b), call(b=b, a=a), call(*args)] == [1] * 5
+        if template is not None:
+            assert cached(f"t{template}")(Market().f)(a, b) == 1
+            assert cached(f"t{template}")(Market.f)(Market(), a, b) == 1
+
     def test_the_same_text_and_int_are_one_key(self, log: Log) -> None:
         @cached("page:{number}")
         def f(number: Any) -> int:

@@ -32,7 +32,9 @@ class RedisBackend(Backend):
             from layercache_redis.aio import AioDriver
             from layercache_redis.sync import SyncDriver
         except ImportError as error:
-            raise MissingExtra("the backend 'redis'", error.name or "redis", "redis") from error
+            raise MissingExtra(
+                "the backend 'redis'", (error.name or "redis").split(".")[0], "redis"
+            ) from error
         stages = [stage.open() for stage in self.options.codecs]
         self._pipeline = Pipeline(stages, self.options.max_value_bytes)
         self.serializer: Serializer = self._pipeline.serializer

@@ -28,8 +28,11 @@ def connection_settings(options: RedisOptions, parse_url: Callable[[str], Any], 
         "socket_connect_timeout": options.timeout,
         "retry": retry,
         "protocol": 2,
-        "driver_info": None,
     }
+    if not options.url.text.startswith("rediss:"):
+        # Over TLS 1.3 the server's session tickets arrive after the handshake, and redis-py takes them for
+        # an answer that nobody asked for: there CLIENT SETINFO stays, whose reply is read after them.
+        given["driver_info"] = None
     for name in ("host", "port", "db", "username"):
         if (value := getattr(options, name)) is not None:
             given[name] = value

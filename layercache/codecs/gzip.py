@@ -23,8 +23,8 @@ class GzipOptions:
     min_bytes: payloads smaller than this are left as they are.
     """
 
-    level: Annotated[int, Field(ge=1, le=9)] = 6
-    min_bytes: Annotated[int, Field(ge=0)] = 256
+    level: Annotated[int, Field(ge=1, le=9, strict=True)] = 6
+    min_bytes: Annotated[int, Field(ge=0, strict=True)] = 256
 
 
 class GzipStage(Transform):

@@ -22,8 +22,8 @@ class ZstdOptions:
     min_bytes: payloads smaller than this are left as they are.
     """
 
-    level: Annotated[int, Field(ge=1, le=22)] = 3
-    min_bytes: Annotated[int, Field(ge=0)] = 256
+    level: Annotated[int, Field(ge=1, le=22, strict=True)] = 3
+    min_bytes: Annotated[int, Field(ge=0, strict=True)] = 256
 
 
 class ZstdStage(Transform):
