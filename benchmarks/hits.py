@@ -9,12 +9,13 @@ from __future__ import annotations
 import importlib
 import time
 from collections.abc import Callable
+from itertools import count
 from typing import Any
 
 import orjson
 from rounds import async_rounds, print_table, statement_rounds
 
-from layercache import cached, configure, get_cache
+from layercache import Caches, cached, configure, get_cache
 
 KEYS = [f"key:{number}" for number in range(1000)]
 KEY = KEYS[500]
@@ -131,11 +132,29 @@ def main() -> None:
             {"cache": cache, "key": KEY, "value": "v"},
         ),
     }
-    print_table("Storing a str", statement_rounds(writes, 100_000), "dict")
+    for row, fits in (("a new key, with room", 10_000_000), ("a new key, another makes room", 10_000)):
+        writes[f"layercache set, {row}"] = (
+            "cache.set(new(), value)",
+            {"cache": room_for(fits), "new": new_key, "value": "v"},
+        )
+    print_table("Storing a str", statement_rounds(writes, 10_000), "dict")
     print_table(
         "A decorated function of one str argument, sync", statement_rounds(decorated(), 100_000), "lru_cache"
     )
     asynchronous(cache)
+
+
+def room_for(entries: int) -> Any:
+    memory = {"type": "memory", "max_entries": entries, "max_bytes": "4GB"}
+    cache = Caches({"backends": {"m": memory}, "caches": {"default": {"backend": "m", "ttl": "1h"}}})[
+        "default"
+    ]
+    for _ in range(10_000):
+        cache.set(new_key(), "value")
+    return cache
+
+
+new_key = (f"new:{number}" for number in count()).__next__
 
 
 def decorated() -> dict[str, tuple[str, dict[str, Any]]]:

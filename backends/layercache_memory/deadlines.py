@@ -18,7 +18,7 @@ from layercache_memory.record import Record
 __all__ = ["Deadlines"]
 
 _SPANS_PER_LIFE: Final = 32
-_SWEPT_AT_ONCE: Final = 8
+_SWEPT_AT_ONCE: Final = 6
 
 
 class Deadlines:

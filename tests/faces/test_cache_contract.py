@@ -6,7 +6,7 @@ import threading
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
 from face import Face
@@ -364,6 +364,9 @@ class TestTypes:
         cache.typed(int).set("n", 1)
         assert cache.get("n") == 1
         assert cache.typed(int).typed(int) is cache.typed(int)
+        unhashable = Annotated[int, ["metadata"]]
+        assert cache.typed(unhashable) is cache.typed(unhashable)
+        assert cache.typed(unhashable).get("n") == 1
 
 
 class TestBadInput:

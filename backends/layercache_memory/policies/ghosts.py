@@ -36,9 +36,9 @@ class Ghosts:
         self.mask = 0
         self.slots = array("I", [0])
 
-    def fit(self, entries: int, share: float) -> None:
-        """Remember the last `share * entries` losses of each side; a table that has to grow begins anew."""
-        self.horizon = max(1, min(_MOST, int(entries * share)))
+    def fit(self, losses: int) -> None:
+        """Remember so many losses of each side; a table that has to grow begins anew."""
+        self.horizon = min(_MOST, losses)
         width = self.mask + 1
         while width < 2 * self.horizon:
             width <<= 1

@@ -33,7 +33,6 @@ _FIRST_SHARE: Final = 0.20  # of the window among all entries, to begin with
 _LEAST_SHARE: Final = 0.02
 _MOST_SHARE: Final = 0.95
 _SHADOW: Final = 0.02  # of the entries: losses so young that one entry more of room would have kept the key
-_GHOSTS: Final = 1.0  # of the entries: losses that are remembered on each side
 _BIAS_STEP: Final = 0.1
 _MOST_BIAS: Final = 1.0
 _SCAN: Final = 16  # most records that the hand passes for one victim
@@ -52,17 +51,22 @@ class LazyTinyLfu(Policy):
         self.share, self.bias = _FIRST_SHARE, 0.0
 
     def admit(self, record: Record, *, full: bool) -> None:
-        window, entries = self._window, self._window.living + self._main.living + 1
+        window, main = self._window, self._main
+        entries = window.living + main.living + 1
         hash_ = hash(record.key)
         if entries > self._sketch.capacity:
             self._sketch.fit(entries + entries // 8)
         if full:
-            self._learn(hash_, entries)
+            if entries > self._ghosts.horizon:
+                self._ghosts.fit(entries + entries // 8)
+            back = self._ghosts.returned(hash_)
+            if back is not None:
+                self._learn(*back, entries)
         self._sketch.note(hash_)
         record.seen = record.hits
         window.push(record)
-        if not full and window.living > 1 and self._window_is_over() and window.head():
-            self._main.push(window.pop())  # still filling up: no contest
+        if not full and window.living > 1 and window.living > round(self.share * entries) and window.head():
+            main.push(window.pop())  # still filling up: no contest
 
     def make_room(self, entries: int, units: int) -> list[Record]:
         out: list[Record] = []
@@ -96,79 +100,82 @@ class LazyTinyLfu(Policy):
 
     def _contest(self, units: int) -> list[Record]:
         """Give up the candidate or its victims; `units` is what has to be freed, 0 or less where one entry will do."""
-        window, main = self._window, self._main
+        window, main, sketch = self._window, self._main, self._sketch
+        target = max(1, round(self.share * (window.living + main.living)))
         candidate = window.head()
-        if candidate is None or (main.living and self._window_is_under(units)):
-            return [self._victim()] if main.living else []
+        if candidate is None or (main.living and self._window_is_under(units, target)):
+            return [self._taken()] if main.living else []
         window.pop()
-        if window.living > 1 and self._window_is_over() and window.head():
+        if window.living > target and window.head():
             main.push(window.pop())  # the window's share was lowered: it shrinks by one entry a contest
+        hash_ = hash(candidate.key)
         if candidate.hits > candidate.seen:
             # hits soon after the insertion are correlated: they count once
             candidate.seen = candidate.hits
-            self._sketch.note(hash(candidate.key))
-        victims = self._beaten(candidate, units)
+            sketch.note(hash_)
+        victims = self._beaten(candidate, sketch.estimate(hash_) + self.bias, units) if main.living else []
         if not victims:
-            self._ghosts.lost(hash(candidate.key), CANDIDATE)
+            self._ghosts.lost(hash_, CANDIDATE)
             return [candidate]
         for victim in victims:
             self._ghosts.lost(hash(victim.key), VICTIM)
         main.push(candidate)
         return victims
 
-    def _window_is_over(self) -> bool:
-        return self._window.living > max(1, round(self.share * (self._window.living + self._main.living)))
-
-    def _window_is_under(self, units: int) -> bool:
+    def _window_is_under(self, units: int, target: int) -> bool:
         """Say whether the window has less than its share: of the bytes where they are wanting, else of the entries."""
-        window, main = self._window, self._main
+        window = self._window
         if units > 0:
-            return window.units < self.share * (window.units + main.units)
-        return window.living < max(1, round(self.share * (window.living + main.living)))
+            return window.units < self.share * (window.units + self._main.units)
+        return window.living < target
 
-    def _beaten(self, candidate: Record, units: int) -> list[Record]:
-        """Take out the victims that `candidate` beats together; none where it does not beat all that had to go."""
-        main, sketch = self._main, self._sketch
-        strength = sketch.estimate(hash(candidate.key)) + self.bias
-        victims: list[Record] = []
-        freed = 0
-        while main.living and len(victims) < _MOST_VICTIMS:
-            victim = self._victim()
-            victims.append(victim)
-            strength -= sketch.estimate(hash(victim.key))
-            freed += victim.units
-            if strength <= 0 or freed >= units:
+    def _beaten(self, candidate: Record, strength: float, units: int) -> list[Record]:
+        """Take out the victims that are weaker together than `candidate`; none where all that had to go are not."""
+        victim = self._at_the_hand()
+        strength -= self._sketch.estimate(hash(victim.key))
+        if strength <= 0:
+            return []
+        if victim.units >= units:
+            return [self._main.pop()]
+        victims = [self._main.pop()]
+        freed = victim.units
+        while freed < units and self._main.living and len(victims) < _MOST_VICTIMS:
+            victim = self._at_the_hand()
+            strength -= self._sketch.estimate(hash(victim.key))
+            if strength <= 0:
                 break
-        if strength > 0 and victims and freed >= units:
+            freed += victim.units
+            victims.append(self._main.pop())
+        if freed >= units:
             return victims
         for victim in reversed(victims):  # they stay, where they were
-            main.push_back(victim)
+            self._main.push_back(victim)
         return []
 
-    def _victim(self) -> Record:
-        """Take out the record at the clock's hand; those that were hit go round again."""
+    def _taken(self) -> Record:
+        self._at_the_hand()
+        return self._main.pop()
+
+    def _at_the_hand(self) -> Record:
+        """Return the record that main's clock points to; those that were hit have gone round again."""
         main = self._main
         record = main.head()
         assert record is not None
         for _ in range(_SCAN):
-            fresh = min(record.hits - record.seen, 3)
+            fresh = record.hits - record.seen
             if fresh <= 0:
                 break
-            record.seen = record.hits - (fresh - 1)
+            record.seen = record.hits - (min(fresh, 3) - 1)
             self._sketch.note(hash(record.key))
             main.rotate()
             record = main.head()
             assert record is not None
-        return main.pop()
+        return record
 
     # -- what a miss teaches
 
-    def _learn(self, hash_: int, entries: int) -> None:
-        self._ghosts.fit(entries, _GHOSTS)
-        back = self._ghosts.returned(hash_)
-        if back is None:
-            return
-        side, since = back
+    def _learn(self, side: int, since: int, entries: int) -> None:
+        """A key came back that had lost on `side`, `since` losses ago."""
         young = since <= max(1.0, entries * _SHADOW)
         if side == CANDIDATE:
             self.bias = min(_MOST_BIAS, self.bias + _BIAS_STEP)

@@ -18,7 +18,6 @@ __all__ = ["S3Fifo"]
 _SMALL: Final = 1
 _MAIN: Final = 2
 _SMALL_SHARE: Final = 0.1
-_GHOSTS: Final = 0.9
 _SCAN: Final = 64  # most records that are looked at for one victim
 
 
@@ -31,7 +30,9 @@ class S3Fifo(Policy):
         record.seen = record.hits
         back = None
         if full:
-            self._ghosts.fit(self._small.living + self._main.living + 1, _GHOSTS)
+            entries = self._small.living + self._main.living + 1
+            if entries > self._ghosts.horizon:
+                self._ghosts.fit(entries + entries // 8)
             back = self._ghosts.returned(hash(record.key))
         (self._small if back is None else self._main).push(record)
 
