@@ -19,6 +19,7 @@ VICTIM: Final = 1  # was pushed out of the main region
 # number.
 _NUMBER: Final = (1 << 21) - 1
 _HASH: Final = (1 << 10) - 1
+_LEAST: Final = 1 << 12  # slots: few enough to cost nothing, and many enough that small caches forget nobody
 _MOST: Final = 1 << 20  # losses that a number tells apart
 
 
@@ -39,7 +40,7 @@ class Ghosts:
     def fit(self, losses: int) -> None:
         """Remember so many losses of each side; a table that has to grow begins anew."""
         self.horizon = min(_MOST, losses)
-        width = self.mask + 1
+        width = max(_LEAST, self.mask + 1)
         while width < 2 * self.horizon:
             width <<= 1
         if width > self.mask + 1:

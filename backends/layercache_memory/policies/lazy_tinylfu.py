@@ -55,7 +55,7 @@ class LazyTinyLfu(Policy):
         entries = window.living + main.living + 1
         hash_ = hash(record.key)
         if entries > self._sketch.capacity:
-            self._sketch.fit(entries + entries // 8)
+            self._sketch.fit(entries)
         if full:
             if entries > self._ghosts.horizon:
                 self._ghosts.fit(entries + entries // 8)

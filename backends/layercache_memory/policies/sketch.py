@@ -13,7 +13,8 @@ __all__ = ["Sketch"]
 
 _HALVED: Final = bytes(count >> 1 for count in range(256))
 _MOST: Final = 15
-_BYTES_PER_ENTRY: Final = 8  # of each row
+_LEAST: Final = 1 << 12  # counters of a row: small caches can afford to mistake nobody
+_BYTES_PER_ENTRY: Final = 6  # of each row
 _PERIOD: Final = 24  # the counters are halved every 24 notes an entry
 _SAMPLE: Final = 8192  # counters that are summed to estimate what halving left
 
@@ -28,8 +29,8 @@ class Sketch:
 
     def clear(self) -> None:
         self.capacity = 16
-        self.mask = 127
-        self.row0, self.row1 = bytearray(128), bytearray(128)
+        self.mask = _LEAST - 1
+        self.row0, self.row1 = bytearray(_LEAST), bytearray(_LEAST)
         self.noted = 0
 
     def fit(self, entries: int) -> None:
