@@ -69,7 +69,9 @@ class TypedForm(NormalForm):
         super().__init__(serializer)
         self.type = type_
         self.adapter = _adapter(type_)
-        self._scalar = type_ if type_ in _SCALARS else None  # its values are shared as they are
+        self._scalar = next(
+            (scalar for scalar in _SCALARS if scalar is type_), None
+        )  # its values are shared as they are
 
     def encode(self, value: Any) -> tuple[bytes, Any]:
         try:
