@@ -114,7 +114,7 @@ class Caches:
             name,
             layer,
             Policy(wanted.ttl, wanted.ttls, wanted.max_key_bytes),
-            NormalForm(backend.serializer),
+            NormalForm(backend.serializer, by_reference=wanted.isolation == "reference"),
             Flights(threading.Lock(), ThreadFlight),
             (InlinePort(self._now), LoopPort(self._now)),
             close,

@@ -19,7 +19,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Final, TypeAlias, TypeVar
+from typing import Annotated, Any, Final, Literal, TypeAlias, TypeVar
 
 from pydantic import AfterValidator
 
@@ -59,12 +59,14 @@ class CacheSettings:
         ttl: seconds that an entry lives where nothing else says; "forever" is `math.inf`.
         ttls: glob patterns of keys to their own ttl; the most literal pattern that matches wins.
         max_key_bytes: the longest key, in UTF-8.
+        isolation: "copy", or "reference" to let readers in this process share values that can be changed.
     """
 
     backend: Annotated[str, AfterValidator(str.lower)]
     ttl: Duration = 300.0
     ttls: dict[str, Duration] = field(default_factory=dict[str, float])
     max_key_bytes: Count = 1024
+    isolation: Literal["copy", "reference"] = "copy"
 
 
 @dataclass(frozen=True, slots=True)

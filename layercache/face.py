@@ -301,7 +301,7 @@ class Cache(Generic[T]):
             known = repr(type_)
         view: Cache[Any] | None = self._views.get(known)
         if view is None:
-            form = TypedForm(self._form.serializer, type_)
+            form = TypedForm(self._form.serializer, type_, by_reference=self._form.by_reference)
             view = Cache(
                 self.name,
                 self._layer,

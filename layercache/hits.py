@@ -33,7 +33,8 @@ def hit_path(near: Near, form: NormalForm, slow: Slow) -> dict[str, Callable[...
         form: how values come back.
         slow: the verbs that take over when there is no hit, by name.
     """
-    return (_typed if isinstance(form, TypedForm) else _plain)(near, form, slow)
+    restored = isinstance(form, TypedForm) or form.by_reference
+    return (_restored if restored else _plain)(near, form, slow)
 
 
 def _plain(near: Near, form: NormalForm, slow: Slow) -> dict[str, Callable[..., Any]]:
@@ -100,8 +101,8 @@ def _plain(near: Near, form: NormalForm, slow: Slow) -> dict[str, Callable[..., 
     return {"hit": hit, "get": get, "aget": aget, "get_or_set": get_or_set, "aget_or_set": aget_or_set}
 
 
-def _typed(near: Near, form: NormalForm, slow: Slow) -> dict[str, Callable[..., Any]]:
-    """Restoring a type costs microseconds, so one frame more is the clearer way here."""
+def _restored(near: Near, form: NormalForm, slow: Slow) -> dict[str, Callable[..., Any]]:
+    """For values that their form has to restore: two frames more, which a type's microseconds hide."""
     records, now, restore = near.records, near.now, form.restore
     slow_get: Callable[..., Any] = slow["get"]
     slow_aget: Callable[..., Awaitable[Any]] = slow["aget"]

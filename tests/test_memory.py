@@ -333,6 +333,46 @@ class TestSharing:
             cache.get("k").clear()
             assert cache.get("k") == (list(value) if isinstance(value, tuple) else value)
 
+    def test_by_reference_readers_share_what_was_stored_here(self) -> None:
+        shared = {
+            "backends": {"m": {"type": "memory"}},
+            "caches": {"default": {"backend": "m", "isolation": "reference"}},
+        }
+        cache = Caches(shared)["default"]
+        given = {"a": (1, [2])}
+        cache.set("k", given)
+
+        assert cache.get("k") == {"a": [1, [2]]}, "in its normal form all the same"
+        assert cache.get("k") is cache.get("k") is cache.get_many(["k"])["k"] is cache.get_or_set("k", dict)
+        assert cache.get("k") is not given
+        assert cache.touch("k", 60)
+        assert cache.get("k") is cache.get("k")
+
+    def test_and_each_type_has_an_object_of_its_own(self) -> None:
+        shared = {
+            "backends": {"m": {"type": "memory"}},
+            "caches": {"default": {"backend": "m", "isolation": "reference"}},
+        }
+        cache = Caches(shared)["default"]
+        sets = cache.typed(set[int])
+        loaded = sets.get_or_set("k", lambda: {1, 2})
+
+        assert sets.get("k") is sets.get("k") is loaded
+        assert cache.get("k") == [1, 2]
+        assert cache.typed(list[int]).get("k") == [1, 2]
+        sets.set("k", {3})
+        assert sets.get("k") == {3}
+
+    def test_what_is_shared_is_counted_with_all_its_parts(self) -> None:
+        shared = {
+            "backends": {"m": {"type": "memory"}},
+            "caches": {"default": {"backend": "m", "isolation": "reference"}},
+        }
+        cache = Caches(shared)["default"]
+        cache.set("k", {"a": ["x" * 1000, "y" * 1000]})
+
+        assert 4000 < held(cache)[1] < 5500, "payload and parts"
+
     def test_what_is_no_key_is_no_hit(self) -> None:
         from layercache import InvalidKey
 

@@ -84,6 +84,8 @@ def _problems(text: str) -> Iterator[str]:
             yield "names a host; the path of a socket begins with a third slash"
         if parts.path in {"", "/"}:
             yield "names no socket"
+        if "@" in parts.path:  # the rest of a password that began before the path, most likely
+            yield "has an '@' in its path; in a password '/' and '@' are written %2F and %40, in a path '@' is %40"
     else:
         if not host or not _is_host(unquote(host)) or port == 0:
             yield "has no host and port"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime
+from sys import getsizeof
 from typing import TYPE_CHECKING, Any, Final
 
 from layercache.entry import MISSING, Entry
@@ -18,17 +19,42 @@ from layercache.spi import Serializer
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
-__all__ = ["NormalForm", "TypedForm"]
+__all__ = ["NormalForm", "Shared", "TypedForm"]
 
 _IMMUTABLE: Final = frozenset((str, int, float, bool, type(None), bytes))
 _SCALARS: Final = frozenset((str, int, float, bool))
 
 
-class NormalForm:
-    """Values of JSON's kinds (or whatever the serializer carries) as they come."""
+class Shared:
+    """A value that all readers share, although it can be changed: `isolation = "reference"`.
 
-    def __init__(self, serializer: Serializer) -> None:
-        self.serializer = serializer
+    Attributes:
+        value: what readers of the form that made it get, all of them the same object.
+        form: that form; another view of the cache decodes the payload.
+        payload: its normal form.
+    """
+
+    __slots__ = ("_size", "form", "payload", "value")
+
+    def __init__(self, value: Any, form: NormalForm, payload: bytes) -> None:
+        self.value, self.form, self.payload = value, form, payload
+        self._size = _size_of_all(form.serializer.loads(payload))
+
+    def __sizeof__(self) -> int:
+        # the payload says what there is; a model of the same parts takes about as much as their dict
+        return object.__sizeof__(self) + getsizeof(self.payload) + self._size
+
+
+class NormalForm:
+    """Values of JSON's kinds (or whatever the serializer carries) as they come.
+
+    Args:
+        serializer: gives values their normal form.
+        by_reference: let readers in this process share what was stored here, instead of giving each its own.
+    """
+
+    def __init__(self, serializer: Serializer, *, by_reference: bool = False) -> None:
+        self.serializer, self.by_reference = serializer, by_reference
 
     def encode(self, value: Any) -> tuple[bytes, Any]:
         """Return the payload, and what `Entry.value` is, `MISSING` where nothing can be shared.
@@ -39,6 +65,8 @@ class NormalForm:
         kind = type(value)
         if kind in _IMMUTABLE:
             return payload, value
+        if self.by_reference:
+            return payload, Shared(self.serializer.loads(payload), self, payload)
         if kind is dict and set(map(type, value.values())) <= _IMMUTABLE:
             return payload, value.copy()
         if kind in (list, tuple) and set(map(type, value)) <= _IMMUTABLE:
@@ -51,11 +79,19 @@ class NormalForm:
         if value is MISSING:
             assert entry.payload is not None
             return self.serializer.loads(entry.payload)
+        if type(value) is Shared:
+            return self.shared(value)
         return value.copy() if type(value) in (dict, list) else value
 
     def restore(self, value: Any, kind: Callable[[Any], Any] | None) -> Any:
         """Return what a near record holds as `value` of `kind`, or raise `DecodeError`."""
+        if type(value) is Shared:
+            return self.shared(value)
         return value if kind is None else kind(value)
+
+    def shared(self, value: Shared) -> Any:
+        """Return the value itself to a reader of the form that stored it, its own to another."""
+        return value.value if value.form is self else self.serializer.loads(value.payload)
 
 
 class TypedForm(NormalForm):
@@ -65,8 +101,8 @@ class TypedForm(NormalForm):
     of a model as the model.
     """
 
-    def __init__(self, serializer: Serializer, type_: Any) -> None:
-        super().__init__(serializer)
+    def __init__(self, serializer: Serializer, type_: Any, *, by_reference: bool = False) -> None:
+        super().__init__(serializer, by_reference=by_reference)
         self.type = type_
         self.adapter = _adapter(type_)
         self._scalar = next(
@@ -86,7 +122,9 @@ class TypedForm(NormalForm):
         except ValueError as error:  # pydantic's own are all under it
             raise EncodeError(f"the value does not fit {self.type!r}: {error}") from error
         self._check(payload, value)
-        return payload, value if type(value) is self._scalar else MISSING
+        if type(value) is self._scalar:
+            return payload, value
+        return payload, Shared(self._read(payload), self, payload) if self.by_reference else MISSING
 
     def _check(self, payload: bytes, value: Any) -> None:
         """Raise `EncodeError` unless `payload` is read back as `value`.
@@ -119,13 +157,19 @@ class TypedForm(NormalForm):
     def restore(self, value: Any, kind: Callable[[Any], Any] | None) -> Any:
         if type(value) is self._scalar:
             return value
+        if type(value) is Shared:
+            return self.shared(value)
         encoded = type(value) is bytes and kind is not None
         return self._read(value if encoded else self.serializer.dumps(value))
 
+    def shared(self, value: Shared) -> Any:
+        return value.value if value.form is self else self._read(value.payload)
+
     def decode(self, entry: Entry) -> Any:
-        if type(entry.value) is self._scalar:
-            return entry.value
-        return self._read(self.serializer.dumps(entry.value) if entry.payload is None else entry.payload)
+        if entry.value is not MISSING:
+            return self.restore(entry.value, None)
+        assert entry.payload is not None
+        return self._read(entry.payload)
 
     def _read(self, payload: bytes) -> Any:
         try:
@@ -133,6 +177,14 @@ class TypedForm(NormalForm):
         except Exception as error:
             # of the user's own validators as well, which may meet what an older version stored
             raise DecodeError(f"cached as another type: {error}") from error
+
+
+def _size_of_all(value: Any) -> int:
+    """Return what `value` and all its parts take, each counted as often as it stands there."""
+    parts: list[Any] = value if isinstance(value, list) else []
+    if isinstance(value, dict):
+        parts = [*value, *value.values()]
+    return getsizeof(value) + sum(map(_size_of_all, parts))
 
 
 def _change(one: Any, other: Any) -> tuple[str, Any, Any] | None:

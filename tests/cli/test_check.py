@@ -61,6 +61,7 @@ def test_it_prints_what_is_in_force_as_toml_with_secrets_masked(file: Path) -> N
         "ttl": "5m",
         "ttls": {"quote:*": "15s"},
         "max_key_bytes": 1024,
+        "isolation": "copy",
     }
     assert "in-the-url" not in done.output
     assert "in-the-secrets" not in done.output

@@ -180,6 +180,7 @@ class TestSecrets:
     @example("redis", "1?", "", True)
     @example("redis", "1/", "", True)
     @example("redis", "@", "/", True)
+    @example("unix", "@/", "", True)
     @example("redis", "[", "]", True)
     def test_however_a_url_is_broken_its_password_is_not_told(self, scheme, before, after, in_login):
         password = f"{before}{SECRET}{after}"
