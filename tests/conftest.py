@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
+import hypothesis
 import pytest
 import redis
 
@@ -12,6 +13,11 @@ import layercache
 from layercache.testing import Clock, ValkeyServer
 
 IN_CI = os.environ.get("CI") == "true"
+
+# CI judges a change, so it tries the same examples each time; new ones are looked for at everybody's desk.
+hypothesis.settings.register_profile("ci", derandomize=True)
+if IN_CI:
+    hypothesis.settings.load_profile("ci")
 
 
 @pytest.fixture(scope="session")
