@@ -145,7 +145,7 @@ def test_a_memory_cache_loads_neither_drivers_nor_frameworks() -> None:
 def test_importing_layercache_costs_at_most_a_quarter_of_importing_dynaconf(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As `-X importtime` shows it, both compiled beforehand; the least disturbed of five pairs."""
+    """As `-X importtime` shows it, both compiled beforehand; the least disturbed of five turns each."""
     monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
     monkeypatch.setenv("PYTHONPYCACHEPREFIX", str(tmp_path))
     python("import layercache, dynaconf")
@@ -155,6 +155,7 @@ def test_importing_layercache_costs_at_most_a_quarter_of_importing_dynaconf(
         lines = [line for line in report.splitlines() if re.search(rf"\| {module}$", line)]
         return int(lines[-1].split("|")[1])
 
-    ratios = [cost("layercache") / cost("dynaconf") for _ in range(5)]
+    pairs = [(cost("layercache"), cost("dynaconf")) for _ in range(5)]
 
-    assert min(ratios) <= 0.25, ratios
+    ours, theirs = (min(costs) for costs in zip(*pairs, strict=True))
+    assert ours <= 0.25 * theirs, pairs
