@@ -23,6 +23,7 @@ __all__ = ["hit_path", "near_set"]
 Slow = dict[str, Callable[..., Any]]
 
 _NUMBERS = frozenset((int, float))
+_FAR = 1e10  # seconds; what is more than that, the slow path looks at
 
 
 def hit_path(near: Near, form: NormalForm, slow: Slow) -> dict[str, Callable[..., Any]]:
@@ -163,7 +164,8 @@ def near_set(
             and key.isascii()
             and 0 < len(key) <= max_key
         ):
-            seconds: Any = fixed if ttl is DEFAULT else ttl if type(ttl) in _NUMBERS else 0.0
+            given: Any = ttl
+            seconds = fixed if ttl is DEFAULT else given if type(given) in _NUMBERS and given < _FAR else 0.0
             if seconds > 0.0:
                 put_text(key, value, seconds)
                 return

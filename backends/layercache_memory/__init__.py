@@ -86,10 +86,10 @@ class MemoryBackend(Backend):
         return self._spaces[cache]
 
     def close(self) -> None:
-        self._storage.reset()
+        self._storage.empty()
 
     def after_fork(self) -> None:
-        self._storage.reset()
+        self._storage.after_fork()
 
     @classmethod
     def faults(cls, options: Any, backends: Mapping[str, Any]) -> Iterable[tuple[str, str]]:

@@ -4,7 +4,7 @@ A reader finds the record in a dict, compares `fresh_until` with the clock, rais
 no lock, no list. Why that is safe under the GIL:
 
 - A dict lookup sees a record whole or not at all; a record that was dropped meanwhile stays what it was.
-- A record is changed in place only by `Storage`, under its lock, and only to a value of the same `kind`;
+- A record is changed in place only by its key space, under the lock, and only to a value of the same `kind`;
   `value` is written before `fresh_until` and `dead_at`. A reader that sees the new end sees the new value;
   one that sees the old end and the new value was overtaken by a `set` that is still under way, and may
   return either.

@@ -61,12 +61,8 @@ class MemorySpace(KeySpace):
         with storage.lock:
             if storage.deadlines.next <= now:
                 storage.reclaim(now)
-            record = self.records.get(key)
             origin = self._origins.get(seconds) or self._origin(seconds, ())
-            end = now + seconds
-            if record is not None and self._replaced(record, text, None, units, origin, end, end):
-                return True
-            return self._inserted(key, text, None, units, origin, end, end)
+            return self._store(key, text, None, units, origin, now + seconds, now + seconds)
 
     # -- operations
 
@@ -158,11 +154,7 @@ class MemorySpace(KeySpace):
         units = _units(key, value, kind)
         life = inf if entry.dead_at == inf else entry.dead_at - entry.created_at
         origin = self._origin(life, entry.stamps)
-        record = self.records.get(key)
-        times = (entry.dead_at, entry.fresh_until)
-        if record is not None and self._replaced(record, value, kind, units, origin, *times):
-            return True
-        return self._inserted(key, value, kind, units, origin, *times)
+        return self._store(key, value, kind, units, origin, entry.dead_at, entry.fresh_until)
 
     def _origin(self, life: float, stamps: Stamps) -> Origin:
         if stamps:
@@ -174,40 +166,7 @@ class MemorySpace(KeySpace):
             origin = self._origins[life] = Origin(self, life, ())
         return origin
 
-    def _replaced(
-        self,
-        record: Record,
-        value: Any,
-        kind: Kind,
-        units: int,
-        origin: Origin,
-        dead_at: float,
-        fresh_until: float,
-    ) -> bool:
-        """Change a record in its place, and so in its queue; False, with the record dropped, where that
-        cannot be.
-
-        Only to a value of the same kind: a reader without a lock takes value and kind one after the other.
-        """
-        storage = self._storage
-        more = units - record.units
-        grown = storage.units + more
-        if record.kind != kind or grown > storage.max_units or units > storage.max_entry_units:
-            storage.drop(record)
-            return False
-        earlier = dead_at < record.dead_at - _EARLIER
-        storage.units = grown
-        if more:
-            record.units = units
-            storage.policy.resized(record, more)
-        record.value = value
-        record.origin = origin
-        record.dead_at, record.fresh_until = dead_at, fresh_until
-        if earlier:
-            storage.deadlines.add(record)
-        return True
-
-    def _inserted(
+    def _store(
         self,
         key: str,
         value: Any,
@@ -217,10 +176,33 @@ class MemorySpace(KeySpace):
         dead_at: float,
         fresh_until: float,
     ) -> bool:
+        """Change the record in its place, and so in its queue, where that can be; else store a new one.
+
+        In place only to a value of the same kind: a reader without a lock takes value and kind one after
+        the other.
+        """
+        storage = self._storage
+        record = self.records.get(key)
+        if record is not None:
+            more = units - record.units
+            fits = storage.units + more <= storage.max_units and units <= storage.max_entry_units
+            if record.kind == kind and fits:
+                earlier = dead_at < record.dead_at - _EARLIER
+                if more:
+                    storage.units += more
+                    record.units = units
+                    storage.policy.resized(record, more)
+                record.value = value
+                record.origin = origin
+                record.dead_at, record.fresh_until = dead_at, fresh_until
+                if earlier:
+                    storage.deadlines.add(record)
+                return True
+            storage.drop(record)
         record = Record()
         record.key, record.value, record.kind, record.units, record.origin = key, value, kind, units, origin
         record.dead_at, record.fresh_until = dead_at, fresh_until
-        return self._storage.insert(record)
+        return storage.insert(record)
 
 
 def _entry(record: Record) -> Entry:

@@ -51,12 +51,17 @@ class Storage:
         with self.lock:
             self._homes.append(home)
 
-    def reset(self) -> None:
-        """Drop everything, also where the lock is held by a thread that does not exist here (after a fork).
-
-        The dicts are emptied and not replaced, because readers are bound to them.
-        """
+    def after_fork(self) -> None:
+        """Drop everything, under a new lock: the old one may be held by a thread that does not exist here."""
         self.lock = Lock()
+        self.empty()
+
+    def empty(self) -> None:
+        """Drop everything. The dicts are emptied and not replaced, because readers are bound to them."""
+        with self.lock:
+            self._empty()
+
+    def _empty(self) -> None:
         self.policy.clear()
         self.deadlines.clear()
         for home in self._homes:

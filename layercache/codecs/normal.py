@@ -83,6 +83,13 @@ class NormalForm:
             return self.shared(value)
         return value.copy() if type(value) in (dict, list) else value
 
+    def readable(self, entry: Entry) -> Any:
+        """Return the value of `entry`, or `MISSING` when it is none of this form."""
+        try:
+            return self.decode(entry)
+        except DecodeError:
+            return MISSING
+
     def restore(self, value: Any, kind: Callable[[Any], Any] | None) -> Any:
         """Return what a near record holds as `value` of `kind`, or raise `DecodeError`."""
         if type(value) is Shared:

@@ -6,11 +6,9 @@ classes, so that a backend with a native command for one of them can tell them a
 
 from __future__ import annotations
 
-from typing import Any
-
 from layercache.codecs.normal import NormalForm
 from layercache.entry import MISSING, Entry
-from layercache.errors import DecodeError, KeyNotFound, NotACounter
+from layercache.errors import KeyNotFound, NotACounter
 
 __all__ = ["Add", "Increment", "Touch"]
 
@@ -22,7 +20,7 @@ class Add:
         self.entry, self.form = entry, form
 
     def __call__(self, entry: Entry | None) -> Entry | None:
-        return self.entry if entry is None or _value(entry, self.form) is MISSING else None
+        return self.entry if entry is None or self.form.readable(entry) is MISSING else None
 
 
 class Touch:
@@ -46,17 +44,10 @@ class Increment:
         self.key, self.delta, self.form = key, delta, form
 
     def __call__(self, entry: Entry | None) -> Entry:
-        count = MISSING if entry is None else _value(entry, self.form)
+        count = MISSING if entry is None else self.form.readable(entry)
         if entry is None or count is MISSING:
             raise KeyNotFound(self.key)
         if type(count) is not int:
             raise NotACounter(self.key, type(count).__name__)
         payload, value = self.form.encode(count + self.delta)
         return Entry(payload, value, entry.created_at, entry.fresh_until, entry.dead_at, entry.stamps)
-
-
-def _value(entry: Entry, form: NormalForm) -> Any:
-    try:
-        return form.decode(entry)
-    except DecodeError:
-        return MISSING

@@ -18,7 +18,7 @@ class LayerStats:
     Attributes:
         name, type: of the backend, as in the settings.
         hits, misses: reads that found a living entry, and that did not.
-        errors: operations that the store failed.
+        errors: operations of a chain that this layer of it failed; a backend alone raises them.
         degraded: whether the last operation failed, so that the layer is served around.
         gauges: what the backend says of itself without I/O, such as `entries`, `bytes`, `evictions`.
         layers: of a chain, nearest first.

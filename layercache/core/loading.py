@@ -45,7 +45,7 @@ class Loading:
                 return verbs.form.decode(await self._lead(port, key, loader, ttl, flight))
             self.waits += 1
             try:
-                value = verbs.decoded(await port.join(flight))
+                value = verbs.form.readable(await port.join(flight))
             except LoadAbandoned:
                 value = await verbs.get(port, key, MISSING)  # the leader was stopped: somebody else must lead
         return value
@@ -66,7 +66,7 @@ class Loading:
         """
         space = self.verbs.layer.space
         entry = space.near.peek(key) if space.near is not None else await port.read(space, key)
-        return None if entry is None or self.verbs.decoded(entry) is MISSING else entry
+        return None if entry is None or self.verbs.form.readable(entry) is MISSING else entry
 
     async def _load(self, port: Port, key: str, loader: Callable[[], Any], ttl: Ttl) -> Entry:
         began = port.now()

@@ -16,7 +16,6 @@ from layercache.core.policy import Policy
 from layercache.core.port import Port
 from layercache.durations import DEFAULT, Ttl
 from layercache.entry import MISSING, Entry
-from layercache.errors import DecodeError
 from layercache.keys import check_key
 
 __all__ = ["Verbs"]
@@ -129,8 +128,7 @@ class Verbs:
 
     def decoded(self, entry: Entry) -> Any:
         """Return the value of `entry`, or `MISSING` when it is none of this form: a miss, and counted."""
-        try:
-            return self.form.decode(entry)
-        except DecodeError:
+        value = self.form.readable(entry)
+        if value is MISSING:
             self.undecodable += 1
-            return MISSING
+        return value

@@ -153,7 +153,9 @@ class TestTimesToLive:
         assert face.touch("k", 0) is True
         assert face.get("k") is None
 
-    @pytest.mark.parametrize("ttl", ["soon", "", True, float("nan"), [], "5 parsecs"], ids=repr)
+    @pytest.mark.parametrize(
+        "ttl", ["soon", "", True, float("nan"), [], "5 parsecs", 10**400], ids=lambda ttl: repr(ttl)[:9]
+    )
     def test_what_is_no_ttl_is_refused_before_anything_is_stored(self, face: Face, ttl: Any) -> None:
         loads: list[int] = []
         for call in (
@@ -352,6 +354,14 @@ class TestTypes:
         assert typed.add("k", QUOTE) is True
         assert typed.get("k") == QUOTE
         assert face.cache.stats().undecodable >= 1
+
+    def test_loading_over_it_is_one_miss_and_no_hit(self, face: Face) -> None:
+        face.set("k", {"symbol": "AAPL"})
+
+        assert face.typed(Quote).get_or_set("k", lambda: QUOTE) == QUOTE
+
+        stats = face.cache.stats()
+        assert (stats.hits, stats.misses, stats.undecodable) == (0, 1, 1)
 
     def test_a_value_of_another_type_is_refused(self, face: Face) -> None:
         with pytest.raises(EncodeError):

@@ -8,7 +8,7 @@ from typing import Final
 
 from layercache_memory.record import Record
 
-__all__ = ["GONE", "Policy", "RecordQueue"]
+__all__ = ["GONE", "OneAtATime", "Policy", "RecordQueue"]
 
 GONE: Final = None  # the value of `Record.queue` once no queue keeps it
 
@@ -42,6 +42,25 @@ class Policy(ABC):
     @abstractmethod
     def clear(self) -> None:
         """Forget all records."""
+
+
+class OneAtATime(Policy):
+    """A policy that gives up records one by one, whatever their size."""
+
+    def make_room(self, entries: int, units: int) -> list[Record]:
+        out: list[Record] = []
+        while entries > 0 or units > 0:
+            record = self.victim()
+            if record is None:
+                break
+            entries -= 1
+            units -= record.units
+            out.append(record)
+        return out
+
+    @abstractmethod
+    def victim(self) -> Record | None:
+        """Take out the record that goes next; None when there is none."""
 
 
 class RecordQueue:

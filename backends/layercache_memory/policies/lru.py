@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from layercache_memory.policies.base import GONE, Policy, RecordQueue
+from layercache_memory.policies.base import GONE, OneAtATime, RecordQueue
 from layercache_memory.record import Record
 
 __all__ = ["Lru"]
@@ -16,7 +16,7 @@ __all__ = ["Lru"]
 _SCAN: Final = 64  # most records that the hand passes for one victim
 
 
-class Lru(Policy):
+class Lru(OneAtATime):
     def __init__(self) -> None:
         self._queue = RecordQueue(1)
 
@@ -24,25 +24,17 @@ class Lru(Policy):
         record.seen = record.hits
         self._queue.push(record)
 
-    def make_room(self, entries: int, units: int) -> list[Record]:
-        out: list[Record] = []
-        while (entries > 0 or units > 0) and self._queue.head() is not None:
-            record = self._victim()
-            entries -= 1
-            units -= record.units
-            out.append(record)
-        return out
-
-    def _victim(self) -> Record:
+    def victim(self) -> Record | None:
         queue = self._queue
         for _ in range(_SCAN):
             record = queue.head()
-            if record is None or record.hits == record.seen:
+            if record is None:
+                return None
+            if record.hits == record.seen:
                 break
             record.seen = record.hits
             queue.rotate()
-        queue.head()
-        return queue.pop()
+        return queue.pop() if queue.head() else None
 
     def remove(self, record: Record) -> None:
         if record.queue is not GONE:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from layercache_memory.policies.base import GONE, Policy, RecordQueue
+from layercache_memory.policies.base import GONE, OneAtATime, RecordQueue
 from layercache_memory.policies.ghosts import CANDIDATE, Ghosts
 from layercache_memory.record import Record
 
@@ -21,7 +21,7 @@ _SMALL_SHARE: Final = 0.1
 _SCAN: Final = 64  # most records that are looked at for one victim
 
 
-class S3Fifo(Policy):
+class S3Fifo(OneAtATime):
     def __init__(self) -> None:
         self._small, self._main = RecordQueue(_SMALL), RecordQueue(_MAIN)
         self._ghosts = Ghosts()
@@ -36,25 +36,15 @@ class S3Fifo(Policy):
             back = self._ghosts.returned(hash(record.key))
         (self._small if back is None else self._main).push(record)
 
-    def make_room(self, entries: int, units: int) -> list[Record]:
-        out: list[Record] = []
-        while (entries > 0 or units > 0) and self._small.living + self._main.living:
-            record = self._victim()
-            entries -= 1
-            units -= record.units
-            out.append(record)
-        return out
-
-    def _victim(self) -> Record:
+    def victim(self) -> Record | None:
         small, main = self._small, self._main
         for _ in range(_SCAN):
-            from_small = small.living and (
-                not main.living or small.living >= _SMALL_SHARE * (small.living + main.living)
-            )
-            record = (small if from_small else main).head()
-            assert record is not None
+            queue = self._next()
+            record = queue.head()
+            if record is None:
+                return None
             fresh = min(record.hits - record.seen, 3)
-            if from_small:
+            if queue is small:
                 if fresh <= 1:
                     break
                 record.seen = record.hits
@@ -64,12 +54,19 @@ class S3Fifo(Policy):
                     break
                 record.seen = record.hits - (fresh - 1)
                 main.rotate()
-        if small.living and (not main.living or small.living >= _SMALL_SHARE * (small.living + main.living)):
-            record = small.pop() if small.head() else main.pop()
+        queue = self._next()
+        if queue.head() is None:
+            return None
+        record = queue.pop()
+        if queue is small:
             self._ghosts.lost(hash(record.key), CANDIDATE)
-            return record
-        main.head()
-        return main.pop()
+        return record
+
+    def _next(self) -> RecordQueue:
+        """Return the queue that has to give one up: small while it has its share, else main."""
+        small, main = self._small, self._main
+        enough = small.living >= _SMALL_SHARE * (small.living + main.living)
+        return small if small.living and (enough or not main.living) else main
 
     def remove(self, record: Record) -> None:
         if record.queue is GONE:
