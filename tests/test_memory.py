@@ -275,6 +275,24 @@ class TestPolicies:
         survivors = len(cache.get_many(f"used {number}" for number in range(20)))
         assert survivors >= 19
 
+    def test_who_has_expired_goes_first_however_often_it_was_read(self, eviction: str) -> None:
+        clock = Clock()
+        cache = world(clock, max_entries=50, eviction=eviction)["default"]
+        for number in range(50):
+            cache.set(f"old {number}", number, 3200)
+        for _ in range(5):
+            for number in range(50):
+                cache.get(f"old {number}")
+        clock.advance(3201)  # expired; the bucket of its deadline comes up two minutes later
+
+        for number in range(50):
+            cache.set(f"new {number}", number, 3200)
+
+        assert len(cache.get_many(f"new {number}" for number in range(50))) == 50
+        assert cache.stats().layers[0].gauges["expirations"] == 0, (
+            "the policy chose them, not their deadlines"
+        )
+
     def test_a_third_partys_policy_is_found_by_its_entry_point(
         self, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -284,7 +302,7 @@ class TestPolicies:
             "    def __init__(self): self.kept = []\n"
             "    def admit(self, record, *, full):\n"
             "        record.queue = 1; self.kept.append(record)\n"
-            "    def make_room(self, entries, units):\n"
+            "    def make_room(self, entries, units, now):\n"
             "        gone = []\n"
             "        while self.kept and (entries > 0 or units > 0):\n"
             "            record = self.kept.pop(); record.queue = None; gone.append(record)\n"

@@ -62,7 +62,7 @@ class MemorySpace(KeySpace):
             if storage.deadlines.next <= now:
                 storage.reclaim(now)
             origin = self._origins.get(seconds) or self._origin(seconds, ())
-            return self._store(key, text, None, units, origin, now + seconds, now + seconds)
+            return self._store(key, text, None, units, origin, now + seconds, now + seconds, now)
 
     # -- operations
 
@@ -154,7 +154,7 @@ class MemorySpace(KeySpace):
         units = _units(key, value, kind)
         life = inf if entry.dead_at == inf else entry.dead_at - entry.created_at
         origin = self._origin(life, entry.stamps)
-        return self._store(key, value, kind, units, origin, entry.dead_at, entry.fresh_until)
+        return self._store(key, value, kind, units, origin, entry.dead_at, entry.fresh_until, now)
 
     def _origin(self, life: float, stamps: Stamps) -> Origin:
         if stamps:
@@ -175,6 +175,7 @@ class MemorySpace(KeySpace):
         origin: Origin,
         dead_at: float,
         fresh_until: float,
+        now: float,
     ) -> bool:
         """Change the record in its place, and so in its queue, where that can be; else store a new one.
 
@@ -202,7 +203,7 @@ class MemorySpace(KeySpace):
         record = Record()
         record.key, record.value, record.kind, record.units, record.origin = key, value, kind, units, origin
         record.dead_at, record.fresh_until = dead_at, fresh_until
-        return storage.insert(record)
+        return storage.insert(record, now)
 
 
 def _entry(record: Record) -> Entry:

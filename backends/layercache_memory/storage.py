@@ -96,7 +96,7 @@ class Storage:
         self.policy.remove(record)
         self._out(record)
 
-    def insert(self, record: Record) -> bool:
+    def insert(self, record: Record, now: float) -> bool:
         """Store a new record, making room for it first; False when it alone is too large."""
         units = record.units
         if units > self.max_entry_units:
@@ -105,7 +105,7 @@ class Storage:
         over, grown = self.entries + 1 - self.max_entries, self.units + units - self.max_units
         full = over > 0 or grown > 0
         if full:
-            lost = self.policy.make_room(over, grown)
+            lost = self.policy.make_room(over, grown, now)
             for each in lost:
                 self._out(each)
             self.evictions += len(lost)

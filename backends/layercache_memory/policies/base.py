@@ -26,10 +26,10 @@ class Policy(ABC):
         """Take up a new record; `full` says that others had to make room for it."""
 
     @abstractmethod
-    def make_room(self, entries: int, units: int) -> list[Record]:
+    def make_room(self, entries: int, units: int, now: float) -> list[Record]:
         """Give up records, at least `entries` of them and of `units` of 16 bytes in all, and return them.
 
-        Fewer only when there are no more.
+        Fewer only when there are no more. Who has expired `now` (`record.dead_at <= now`) had better go first.
         """
 
     @abstractmethod
@@ -47,10 +47,10 @@ class Policy(ABC):
 class OneAtATime(Policy):
     """A policy that gives up records one by one, whatever their size."""
 
-    def make_room(self, entries: int, units: int) -> list[Record]:
+    def make_room(self, entries: int, units: int, now: float) -> list[Record]:
         out: list[Record] = []
         while entries > 0 or units > 0:
-            record = self.victim()
+            record = self.victim(now)
             if record is None:
                 break
             entries -= 1
@@ -59,7 +59,7 @@ class OneAtATime(Policy):
         return out
 
     @abstractmethod
-    def victim(self) -> Record | None:
+    def victim(self, now: float) -> Record | None:
         """Take out the record that goes next; None when there is none."""
 
 

@@ -68,10 +68,10 @@ class LazyTinyLfu(Policy):
         if not full and window.living > 1 and window.living > round(self.share * entries) and window.head():
             main.push(window.pop())  # still filling up: no contest
 
-    def make_room(self, entries: int, units: int) -> list[Record]:
+    def make_room(self, entries: int, units: int, now: float) -> list[Record]:
         out: list[Record] = []
         while entries > 0 or units > 0:
-            lost = self._contest(units)
+            lost = self._contest(units, now)
             if not lost:
                 break
             for record in lost:
@@ -98,27 +98,31 @@ class LazyTinyLfu(Policy):
 
     # -- who goes
 
-    def _contest(self, units: int) -> list[Record]:
+    def _contest(self, units: int, now: float) -> list[Record]:
         """Give up the candidate or its victims; `units` is what has to be freed, 0 or less where one entry will do."""
         window, main, sketch = self._window, self._main, self._sketch
         target = max(1, round(self.share * (window.living + main.living)))
         candidate = window.head()
         if candidate is None or (main.living and self._window_is_under(units, target)):
-            return [self._taken()] if main.living else []
+            return [self._taken(now)] if main.living else []
         window.pop()
         if window.living > target and window.head():
             main.push(window.pop())  # the window's share was lowered: it shrinks by one entry a contest
+        if candidate.dead_at <= now:
+            return [candidate]  # who has expired loses, and leaves no ghost: nobody will come back for it
         hash_ = hash(candidate.key)
         if candidate.hits > candidate.seen:
             # hits soon after the insertion are correlated: they count once
             candidate.seen = candidate.hits
             sketch.note(hash_)
-        victims = self._beaten(candidate, sketch.estimate(hash_) + self.bias, units) if main.living else []
+        strength = sketch.estimate(hash_) + self.bias
+        victims = self._beaten(strength, units, now) if main.living else []
         if not victims:
             self._ghosts.lost(hash_, CANDIDATE)
             return [candidate]
         for victim in victims:
-            self._ghosts.lost(hash(victim.key), VICTIM)
+            if victim.dead_at > now:
+                self._ghosts.lost(hash(victim.key), VICTIM)
         main.push(candidate)
         return victims
 
@@ -129,19 +133,18 @@ class LazyTinyLfu(Policy):
             return window.units < self.share * (window.units + self._main.units)
         return window.living < target
 
-    def _beaten(self, candidate: Record, strength: float, units: int) -> list[Record]:
-        """Take out the victims that are weaker together than `candidate`; none where all that had to go are not."""
-        victim = self._at_the_hand()
-        strength -= self._sketch.estimate(hash(victim.key))
-        if strength <= 0:
-            return []
+    def _beaten(self, strength: float, units: int, now: float) -> list[Record]:
+        """Take out the victims that are weaker together than a candidate; none where all that had to go are not."""
+        victim = self._at_the_hand(now)
         if victim.units >= units:
-            return [self._main.pop()]
-        victims = [self._main.pop()]
-        freed = victim.units
+            weaker = victim.dead_at <= now or strength > self._sketch.estimate(hash(victim.key))
+            return [self._main.pop()] if weaker else []
+        victims: list[Record] = []
+        freed = 0
         while freed < units and self._main.living and len(victims) < _MOST_VICTIMS:
-            victim = self._at_the_hand()
-            strength -= self._sketch.estimate(hash(victim.key))
+            victim = self._at_the_hand(now)
+            if victim.dead_at > now:
+                strength -= self._sketch.estimate(hash(victim.key))
             if strength <= 0:
                 break
             freed += victim.units
@@ -152,18 +155,18 @@ class LazyTinyLfu(Policy):
             self._main.push_back(victim)
         return []
 
-    def _taken(self) -> Record:
-        self._at_the_hand()
+    def _taken(self, now: float) -> Record:
+        self._at_the_hand(now)
         return self._main.pop()
 
-    def _at_the_hand(self) -> Record:
+    def _at_the_hand(self, now: float) -> Record:
         """Return the record that main's clock points to; those that were hit have gone round again."""
         main = self._main
         record = main.head()
         assert record is not None
         for _ in range(_SCAN):
             fresh = record.hits - record.seen
-            if fresh <= 0:
+            if fresh <= 0 or record.dead_at <= now:
                 break
             record.seen = record.hits - (min(fresh, 3) - 1)
             self._sketch.note(hash(record.key))

@@ -24,13 +24,13 @@ class Lru(OneAtATime):
         record.seen = record.hits
         self._queue.push(record)
 
-    def victim(self) -> Record | None:
+    def victim(self, now: float) -> Record | None:
         queue = self._queue
         for _ in range(_SCAN):
             record = queue.head()
             if record is None:
                 return None
-            if record.hits == record.seen:
+            if record.hits == record.seen or record.dead_at <= now:
                 break
             record.seen = record.hits
             queue.rotate()

@@ -36,13 +36,15 @@ class S3Fifo(OneAtATime):
             back = self._ghosts.returned(hash(record.key))
         (self._small if back is None else self._main).push(record)
 
-    def victim(self) -> Record | None:
+    def victim(self, now: float) -> Record | None:
         small, main = self._small, self._main
         for _ in range(_SCAN):
             queue = self._next()
             record = queue.head()
             if record is None:
                 return None
+            if record.dead_at <= now:
+                return queue.pop()  # nobody will come back for it: no ghost
             fresh = min(record.hits - record.seen, 3)
             if queue is small:
                 if fresh <= 1:
