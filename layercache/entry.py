@@ -8,7 +8,7 @@ from __future__ import annotations
 from enum import Enum
 from typing import Any, Final, Literal, TypeAlias
 
-__all__ = ["MISSING", "Entry", "Freshness", "Missing", "Stamps"]
+__all__ = ["CACHE_TAG", "MISSING", "Entry", "Freshness", "Missing", "Stamps"]
 
 
 class _Missing(Enum):
@@ -28,6 +28,9 @@ Missing: TypeAlias = Literal[_Missing.MISSING]
 
 Stamps: TypeAlias = tuple[tuple[str, int], ...]
 """Pairs of a tag and the stamp that was current when the entry's load began."""
+
+CACHE_TAG: Final = "*"
+"""The tag that every entry of a cache carries without being told: its stamp is the cache's own."""
 
 
 class Freshness(Enum):

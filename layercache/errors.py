@@ -16,7 +16,8 @@
     │   └── ValueTooLarge         its encoded form is larger than `max_value_bytes`
     ├── DecodeError               bytes that are no value; inside the library this is a miss
     ├── BackendError              a store failed; `__cause__` is the driver's own error
-    │   └── BackendTimeout        …because it did not answer in time (also a TimeoutError)
+    │   ├── BackendTimeout        …because it did not answer in time (also a TimeoutError)
+    │   └── CircuitOpen           …a moment ago, and is not asked until it answers a probe
     ├── WouldDeadlock             waiting here could never end (also a RuntimeError)
     └── CacheClosed               the cache was closed (also a RuntimeError)
 
@@ -33,6 +34,7 @@ __all__ = [
     "BackendTimeout",
     "CacheClosed",
     "CacheError",
+    "CircuitOpen",
     "ConfigError",
     "DecodeError",
     "EncodeError",
@@ -205,6 +207,10 @@ class BackendError(CacheError):
 
 class BackendTimeout(BackendError, TimeoutError):
     """The store behind a cache did not answer within its `timeout`."""
+
+
+class CircuitOpen(BackendError):
+    """The store behind a cache failed a moment ago; it is not asked until it answers a probe."""
 
 
 class WouldDeadlock(CacheError, RuntimeError):

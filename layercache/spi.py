@@ -13,17 +13,20 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, TypeAlias, TypeVar
 
-from layercache.entry import Entry
+from layercache.entry import Entry, Stamps
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
+
+    from layercache.codecs.dictionaries import Dictionaries
 
 __all__ = [
     "Backend",
     "Change",
     "KeySpace",
+    "Lease",
     "Near",
     "NearRecord",
     "Opening",
@@ -39,6 +42,20 @@ Change: TypeAlias = Callable[[Entry | None], Entry | None]
 
 It may be called more than once and must have no effects of its own; what it raises, `update` raises.
 """
+
+
+class Lease(NamedTuple):
+    """What a far store answers to who wants to load a key.
+
+    Attributes:
+        state: "fresh", there is an entry to use; "granted", the caller loads and fills; "busy", somebody else loads.
+        entry: the fresh entry, or a stale one to serve meanwhile, or None.
+        stamps: to be carried by what is loaded.
+    """
+
+    state: str
+    entry: Entry | None
+    stamps: Stamps
 
 
 class NearRecord(Protocol):
@@ -274,6 +291,9 @@ class Serializer(Stage):
 
 class Transform(Stage):
     """Bytes to bytes and back, such as compression or encryption."""
+
+    dictionaries: Dictionaries | None = None
+    """What a backend may train for the values of one cache; None where the stage has no use for it."""
 
     @abstractmethod
     def encode(self, payload: bytes) -> bytes | None:

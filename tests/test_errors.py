@@ -18,6 +18,7 @@ from layercache.errors import (
     BackendTimeout,
     CacheClosed,
     CacheError,
+    CircuitOpen,
     ConfigError,
     DecodeError,
     EncodeError,
@@ -105,6 +106,11 @@ EXAMPLES: list[tuple[CacheError, dict[str, Any], str]] = [
         BackendTimeout("shared", "no answer in 250 ms"),
         {"backend": "shared", "problem": "no answer in 250 ms", "errno": None},
         "backend 'shared': no answer in 250 ms",
+    ),
+    (
+        CircuitOpen("shared", "cache.internal:6379 is left alone"),
+        {"backend": "shared", "problem": "cache.internal:6379 is left alone"},
+        "backend 'shared': cache.internal:6379 is left alone",
     ),
     (WouldDeadlock("never"), {}, "never"),
     (

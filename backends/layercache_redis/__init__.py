@@ -14,8 +14,8 @@
 from __future__ import annotations
 
 from typing import Any, ClassVar
+from weakref import finalize
 
-from layercache.codecs.pipeline import Pipeline
 from layercache.errors import MissingExtra
 from layercache.spi import Backend, KeySpace, Opening, Serializer
 from layercache_redis.options import RedisOptions
@@ -29,34 +29,29 @@ class RedisBackend(Backend):
     def __init__(self, opening: Opening) -> None:
         super().__init__(opening)
         try:
-            from layercache_redis.aio import AioDriver
-            from layercache_redis.sync import SyncDriver
+            from layercache_redis.backend import Parts
         except ImportError as error:
             raise MissingExtra(
                 "the backend 'redis'", (error.name or "redis").split(".")[0], "redis"
             ) from error
-        stages = [stage.open() for stage in self.options.codecs]
-        self._pipeline = Pipeline(stages, self.options.max_value_bytes)
-        self.serializer: Serializer = self._pipeline.serializer
-        self._sync = SyncDriver(self.name, self.options)
-        self._aio = AioDriver(self.name, self.options)
+        serializer = self.options.codecs[0].open()
+        assert isinstance(serializer, Serializer)
+        self.serializer = serializer
+        self._parts = Parts(self.name, self.options, serializer, self.now)
+        # a world that nobody has any more must not go on following the log
+        finalize(self, self._parts.close).atexit = False
 
     def key_space(self, cache: str) -> KeySpace:
-        from layercache_redis.commands import Commands
-        from layercache_redis.space import RedisSpace
-
-        commands = Commands(self.name, self.options.prefix, cache, self._pipeline, self.now)
-        return RedisSpace(commands, self._sync, self._aio)
+        return self._parts.space(cache)
 
     def close(self) -> None:
         """Close the connections of threads. Those of an event loop are closed by `aclose` or when it ends."""
-        self._sync.close()
+        self._parts.close()
 
     async def aclose(self) -> None:
         """Close the connections of threads and of the running event loop."""
-        self._sync.close()
-        await self._aio.aclose()
+        self._parts.close()
+        await self._parts.aio.aclose()
 
     def after_fork(self) -> None:
-        self._sync.after_fork()
-        self._aio.after_fork()
+        self._parts.after_fork()

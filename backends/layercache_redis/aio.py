@@ -1,87 +1,367 @@
-"""Sends commands from event loops, over connections that belong to the running loop.
+"""Sends commands from event loops: what is issued in one turn of a loop travels together.
 
-Rule: connections are found by the running loop and end with it. An async generator that is left
-suspended in the loop closes them when the loop shuts its generators down, as `asyncio.run` and every
-server do at their end; so nothing leaks or warns where `aclose` was forgotten.
+Rules:
+1. Answers come in the order of the commands, so each is owed to somebody in that order, and stays owed when its caller
+   has left: a cancelled or late caller never shifts another's answer.
+2. Connections belong to the running loop. An async generator that is left suspended in the loop closes them when the
+   loop shuts its generators down, as `asyncio.run` and every server do at their end.
+3. A connection whose oldest answer is late gets no more commands while another can be had, so a slow answer
+   holds up at most what was sent in the few milliseconds behind it.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
-from typing import Any, TypeVar
+from collections import deque
+from collections.abc import AsyncGenerator, Sequence
+from time import monotonic
+from typing import Any, Final, TypeAlias, TypeVar, cast
 from weakref import WeakKeyDictionary
 
-import redis.asyncio as aioredis
-from redis.asyncio.connection import parse_url
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
-from layercache_redis.commands import Command, Steps
-from layercache_redis.driver import connection_settings, translated
-from layercache_redis.options import RedisOptions
+from layercache_redis.commands import Steps
+from layercache_redis.driver import ConnectionEnded, Servers, no_answer, translated, unreachable
+from layercache_redis.options import Place
+from layercache_redis.topology import Topology
+from layercache_redis.wire import Command, Greeting, Refusal, new_reader, packed, tls_context
 
 __all__ = ["AioDriver"]
 
 R = TypeVar("R")
 
+_LATE: Final = 0.005
+"""Seconds after which an answer is late. Eight times the slowest of a million on loopback here."""
+
+_CONNECTIONS: Final = 4
+"""To one server from one loop, unless `max_connections` is less: one does the work, others go round late answers."""
+
+_Replies: TypeAlias = "asyncio.Future[list[Any]]"
+
+
+class _Owed:
+    """An answer that somebody waits for, or waited."""
+
+    __slots__ = ("count", "deadline", "future", "replies", "sent")
+
+    def __init__(self, future: _Replies, count: int, sent: float, deadline: float) -> None:
+        self.future, self.count, self.sent, self.deadline = future, count, sent, deadline
+        self.replies: list[Any] = []
+
+
+class _Connection(asyncio.Protocol):
+    """One connection, shared by all tasks of its loop. Times are those of `time.monotonic`."""
+
+    def __init__(self, place: Place, timeout: float, loop: asyncio.AbstractEventLoop) -> None:
+        self._place, self._timeout, self._loop = place, timeout, loop
+        self._reader = new_reader()
+        self._owed: deque[_Owed] = deque()
+        self._unsent: list[bytes] = []
+        self._transport: asyncio.Transport | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self.ended: BaseException | None = None
+
+    # -- sending
+
+    def send(self, data: bytes, count: int, sent: float, deadline: float) -> _Replies:
+        """Return what becomes the `count` replies to `data`, which is written at the end of this turn of the loop."""
+        future: _Replies = self._loop.create_future()
+        self._owed.append(_Owed(future, count, sent, deadline))
+        if not self._unsent:
+            self._loop.call_soon(self._flush)
+        self._unsent.append(data)
+        if self._timer is None:
+            self._timer = self._loop.call_later(deadline - monotonic(), self._look_at_the_time)
+        return future
+
+    def is_late(self, now: float) -> bool:
+        return bool(self._owed) and now - self._owed[0].sent > _LATE
+
+    def _flush(self) -> None:
+        unsent, self._unsent = self._unsent, []
+        if self._transport is not None:
+            self._transport.write(unsent[0] if len(unsent) == 1 else b"".join(unsent))
+
+    # -- receiving, called by the loop
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+
+    def data_received(self, data: bytes) -> None:
+        reader, owed = self._reader, self._owed
+        gets = reader.gets
+        reader.feed(data)
+        try:
+            while (reply := gets()) is not False:
+                if not owed:
+                    self._end(ConnectionEnded(f"{self._place} answered what nobody asked"))
+                    return
+                head = owed[0]
+                head.replies.append(reply)
+                if len(head.replies) == head.count:
+                    owed.popleft()
+                    if not head.future.done():
+                        head.future.set_result(head.replies)
+        except RedisError as error:  # bytes that are no reply
+            self._end(ConnectionEnded(f"{self._place}: {error}"))
+
+    def eof_received(self) -> bool:
+        return False  # the transport closes, and connection_lost follows
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._end(ConnectionEnded(f"{self._place} ended the connection" + (f": {exc}" if exc else "")))
+
+    # -- ending
+
+    def _look_at_the_time(self) -> None:
+        """Tell whoever waited long enough; give the connection up when an answer is twice as late as it may be."""
+        self._timer = None
+        now = monotonic()
+        for owed in self._owed:
+            if owed.deadline > now:
+                self._timer = self._loop.call_later(owed.deadline - now, self._look_at_the_time)
+                break
+            if not owed.future.done():
+                owed.future.set_exception(no_answer(self._place))
+        if self._owed and self._owed[0].deadline + self._timeout <= now:
+            self._end(no_answer(self._place))
+        elif self._owed and self._timer is None:
+            self._timer = self._loop.call_later(self._timeout, self._look_at_the_time)
+
+    def close(self) -> None:
+        self._end(ConnectionEnded(f"the connection to {self._place} was closed"))
+
+    def _end(self, error: RedisError) -> None:
+        if self.ended is not None:
+            return
+        self.ended = error
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._transport is not None:
+            self._transport.abort()
+        while self._owed:
+            future = self._owed.popleft().future
+            if not future.done():
+                future.set_exception(error)
+
+
+class _Pool:
+    """The connections of one loop to one server."""
+
+    def __init__(self, place: Place, servers: Servers) -> None:
+        self._place, self._servers = place, servers
+        self._timeout = servers.options.timeout
+        self._most = min(servers.options.max_connections, _CONNECTIONS)
+        self._connections: list[_Connection] = []
+        self._opening: asyncio.Task[_Connection] | None = None
+        self.circuit = servers.circuit(place)
+
+    async def exchange(self, commands: Sequence[Command], deadline: float, again: bool) -> list[Any]:
+        """Send `commands` and return their replies; `again` is whether they can be executed twice without harm."""
+        circuit = self.circuit
+        if circuit.is_open:
+            circuit.check()
+        data, began = packed(commands), deadline - self._timeout
+        connection = self._best() or await self._opened(began, deadline)
+        try:
+            replies = await connection.send(data, len(commands), monotonic(), deadline)
+        except ConnectionEnded as error:
+            if not again:
+                circuit.ended(error)
+                raise
+            connection = self._best() or await self._opened(began, deadline)
+            replies = await self._resent(connection, data, len(commands), deadline)
+        except RedisError as error:
+            circuit.failed(began, error)
+            raise
+        circuit.answered(began)
+        if type(replies[0]) is Refusal and replies[0].is_outage:
+            circuit.failed(monotonic(), replies[0])
+        return replies
+
+    async def _resent(self, connection: _Connection, data: bytes, count: int, deadline: float) -> list[Any]:
+        began = deadline - self._timeout
+        try:
+            return await connection.send(data, count, monotonic(), deadline)
+        except ConnectionEnded as error:
+            self.circuit.ended(error)
+            raise
+        except RedisError as error:
+            self.circuit.failed(began, error)
+            raise
+
+    def _best(self) -> _Connection | None:
+        """Return a connection to use now; None where there is none at all."""
+        for connection in self._connections:
+            if connection.ended is not None:
+                self._connections = [other for other in self._connections if other.ended is None]
+                return self._best()
+            if not connection.is_late(monotonic()):
+                return connection
+        if not self._connections:
+            return None
+        if len(self._connections) < self._most and self._opening is None:
+            self._open()
+        return self._connections[-1]
+
+    async def _opened(self, began: float, deadline: float) -> _Connection:
+        """Wait for a connection that all who need one now share; who leaves does not take it along."""
+        opening = self._opening or self._open()
+        done, _ = await asyncio.wait({opening}, timeout=deadline - monotonic())
+        if not done:
+            error: RedisError = no_answer(self._place)
+            self.circuit.failed(began, error)
+            raise error
+        try:
+            return opening.result()
+        except asyncio.CancelledError:  # not ours: the loop is ending
+            raise ConnectionEnded(f"the connection to {self._place} was given up") from None
+        except RedisError as error:
+            self.circuit.failed(began, error)
+            raise
+
+    def _open(self) -> asyncio.Task[_Connection]:
+        opening = self._opening = asyncio.create_task(self._connect(self._servers.greeting()))
+
+        def opened(task: asyncio.Task[_Connection]) -> None:
+            self._opening = None
+            if not task.cancelled() and task.exception() is None:
+                self._connections.append(task.result())
+
+        opening.add_done_callback(opened)
+        return opening
+
+    async def _connect(self, greeting: Greeting) -> _Connection:
+        return await connected(self._place, self._servers, greeting, monotonic() + self._timeout)
+
+    def close(self) -> None:
+        if self._opening is not None:
+            self._opening.cancel()
+        for connection in self._connections:
+            connection.close()
+
+
+async def connected(place: Place, servers: Servers, greeting: Greeting, deadline: float) -> _Connection:
+    """Return a connection that was greeted, by `deadline`; raises an error of redis-py."""
+    loop = asyncio.get_running_loop()
+    timeout = servers.options.timeout
+    connection = _Connection(place, timeout, loop)
+    said = greeting.commands()
+    try:
+        async with asyncio.timeout(deadline - monotonic()):
+            if place.path is not None:
+                await loop.create_unix_connection(lambda: connection, place.path)
+            else:
+                context = tls_context(servers.options, place)
+                await loop.create_connection(lambda: connection, place.host, place.port, ssl=context)
+            greeting.check(await connection.send(packed(said), len(said), monotonic(), deadline))
+    except OSError as error:  # asyncio's TimeoutError and the errors of TLS are among them
+        connection.close()
+        raise unreachable(place, error) from error
+    except ConnectionEnded as error:
+        raise RedisConnectionError(str(error)) from error
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+class _LoopPools:
+    """What one loop has."""
+
+    def __init__(self, servers: Servers) -> None:
+        self._servers = servers
+        self._pools: dict[Place, _Pool] = {}
+        self.tether: AsyncGenerator[None, None] | None = None
+
+    def pool(self, place: Place) -> _Pool:
+        found = self._pools.get(place)
+        if found is None:
+            found = self._pools[place] = _Pool(place, self._servers)
+        return found
+
+    async def tethered(self) -> AsyncGenerator[None, None]:
+        try:
+            yield
+        finally:
+            for pool in self._pools.values():
+                pool.close()
+            await asyncio.sleep(0)  # the transports close their sockets in the next turn
+
 
 class AioDriver:
-    """Awaits the server, for at most `timeout` at each step."""
+    """Awaits the server, for at most `timeout` an operation."""
 
-    def __init__(self, backend: str, options: RedisOptions) -> None:
-        self._backend, self._options = backend, options
-        self._tethers: WeakKeyDictionary[asyncio.AbstractEventLoop, AsyncGenerator[aioredis.Redis, None]]
-        self._clients: WeakKeyDictionary[asyncio.AbstractEventLoop, aioredis.Redis]
+    def __init__(self, servers: Servers, topology: Topology) -> None:
+        self._servers, self._topology = servers, topology
+        self._loops: WeakKeyDictionary[asyncio.AbstractEventLoop, _LoopPools]
         self.after_fork()
 
-    async def run(self, steps: Steps[R]) -> R:
-        """Drive an operation to its result; what the driver raises becomes a `BackendError`."""
-        replies: list[Any] = []
+    async def run(self, steps: Steps[R], again: bool = True) -> R:
+        """Drive an operation to its result.
+
+        Args:
+            steps: the operation.
+            again: whether it can be executed twice without harm.
+
+        Raises `BackendError` for what the server or the way to it did.
+        """
+        deadline = monotonic() + self._servers.options.timeout
+        pools = self._loops.get(asyncio.get_running_loop()) or await self._new_loop()
         try:
             commands = next(steps)
             while True:
-                try:
-                    replies = await self._exchange(commands)
-                except (RedisError, OSError) as error:
-                    raise translated(self._backend, error) from error
+                direct = self._topology.direct
+                if direct is not None:
+                    replies = await pools.pool(direct).exchange(commands, deadline, again)
+                else:
+                    asking = _Asking(self._servers, pools, deadline, again)
+                    replies = await self._topology.exchange(asking, commands)
                 commands = steps.send(replies)
         except StopIteration as end:
             result: R = end.value
             return result
+        except RedisError as error:
+            self._topology.forget()
+            raise translated(self._servers.backend, error) from error
 
-    async def _exchange(self, commands: list[Command]) -> list[Any]:
-        client = self._clients.get(asyncio.get_running_loop()) or await self._new_client()
-        pipeline = client.pipeline(transaction=False)
-        for command in commands:
-            pipeline.execute_command(*command)
-        return await pipeline.execute(raise_on_error=False)
+    async def _new_loop(self) -> _LoopPools:
+        pools = self._loops[asyncio.get_running_loop()] = _LoopPools(self._servers)
+        pools.tether = pools.tethered()
+        await anext(pools.tether)  # it yields before it awaits anything, so no other task comes between
+        return pools
 
     async def aclose(self) -> None:
-        loop = asyncio.get_running_loop()
-        self._clients.pop(loop, None)
-        tether = self._tethers.pop(loop, None)
-        if tether is not None:
-            await tether.aclose()
+        """Close what belongs to the running loop."""
+        pools = self._loops.pop(asyncio.get_running_loop(), None)
+        if pools is not None and pools.tether is not None:
+            await pools.tether.aclose()
 
     def after_fork(self) -> None:
-        self._tethers = WeakKeyDictionary()
-        self._clients = WeakKeyDictionary()
-
-    async def _new_client(self) -> aioredis.Redis:
-        loop = asyncio.get_running_loop()
-        tether = _tethered(self._options)
-        # the generator yields before it awaits anything, so no other task opens a second client meanwhile
-        client = await anext(tether)
-        self._tethers[loop], self._clients[loop] = tether, client
-        return client
+        self._loops = WeakKeyDictionary()
 
 
-async def _tethered(options: RedisOptions) -> AsyncGenerator[aioredis.Redis, None]:
-    settings = connection_settings(options, parse_url, Retry(NoBackoff(), 0))
-    client = aioredis.Redis(connection_pool=aioredis.BlockingConnectionPool(**settings))
-    try:
-        yield client
-    finally:
-        await client.connection_pool.disconnect()
+class _Asking:
+    """How a topology reaches servers from a loop: all at once, by one deadline."""
+
+    def __init__(self, servers: Servers, pools: _LoopPools, deadline: float, again: bool) -> None:
+        self._servers, self._pools, self._deadline, self._again = servers, pools, deadline, again
+
+    async def exchange(self, place: Place, commands: Sequence[Command]) -> list[Any]:
+        return await self._pools.pool(place).exchange(commands, self._deadline, self._again)
+
+    async def exchange_all(self, parts: Sequence[tuple[Place, Sequence[Command]]]) -> list[list[Any]]:
+        if len(parts) == 1:
+            return [await self.exchange(*parts[0])]
+        return await asyncio.gather(*(self.exchange(place, commands) for place, commands in parts))
+
+    async def sentinel(self, place: Place, command: Command) -> Any:
+        # one that hangs leaves time for the next
+        deadline = monotonic() + max((self._deadline - monotonic()) / 2, 0.001)
+        connection = await connected(place, self._servers, self._servers.greeting(sentinel=True), deadline)
+        try:
+            (reply,) = await connection.send(packed([command]), 1, monotonic(), deadline)
+        finally:
+            connection.close()
+        return reply

@@ -1,164 +1,613 @@
 """What is sent to the server and what its answers mean: pure, no I/O.
 
 Each operation is a generator that yields a list of commands to be sent in one round trip, is sent the list of
-replies (an error reply as the driver's exception, not raised), and returns the result. `sync` and
-`aio` drive them.
+replies (an error as a `Refusal` in its place), and returns the result. `sync` and `aio` drive them.
 
 Rules:
-1. Every key begins with the key space's prefix; nothing else on the server is read, counted or deleted.
+1. Every key begins with the application's prefix; nothing else on the server is read, counted or deleted.
 2. What is under our key but is not ours (another type, no frame, a frame of another codec) is a miss and counted.
 3. The server's own expiry bounds what a frame says of its life, never the other way round.
+4. A write voids the leases of its keys and appends to the log in one script with it. A cluster has the log in a slot
+   of its own, so there the log is told right after.
+5. An entry is valid while its stamps are current; one that is not is as if it were not there, for every verb.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Generator, Mapping, Sequence
-from hashlib import sha1
-from pathlib import Path
-from typing import Any, Final, TypeAlias, TypeVar
+from dataclasses import dataclass
+from struct import Struct
+from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
 
-from redis.exceptions import NoScriptError, ResponseError
-
+from layercache.codecs.dictionaries import UnknownDictionary
+from layercache.codecs.frame import BadFrame, pack_times, unpack_stamps
+from layercache.codecs.normal import NormalForm, TypedForm
 from layercache.codecs.pipeline import Pipeline
-from layercache.entry import Entry
+from layercache.core.changes import Add, Increment, Touch
+from layercache.entry import CACHE_TAG, Entry, Stamps
 from layercache.errors import BackendError, DecodeError
-from layercache.keys import key_space_prefix, physical_key
-from layercache.spi import Change
+from layercache.spi import Change, Lease
+from layercache_redis.names import Names, Node
+from layercache_redis.scripts import (
+    ADD,
+    DELETE,
+    FILL,
+    INCREMENT,
+    INVALIDATE,
+    LEASE,
+    SET,
+    STAMP,
+    SWAP,
+    TOUCH,
+    Script,
+)
+from layercache_redis.stamps import KnownStamps, new_stamp
+from layercache_redis.wire import Command, Refusal
 
-__all__ = ["Command", "Commands", "Steps"]
+__all__ = ["Commands", "Setting", "Steps"]
 
 R = TypeVar("R")
 
-Command: TypeAlias = tuple[str | bytes | int, ...]
 Steps: TypeAlias = Generator[list[Command], list[Any], R]
 
-_SWAP: Final = Path(__file__).with_name("scripts").joinpath("swap.lua").read_text(encoding="utf-8")
-_SWAP_SHA: Final = sha1(_SWAP.encode(), usedforsecurity=False).hexdigest()
-_SCAN_COUNT: Final = 500
+_MOST: Final = 250
+"""Keys that one script writes: some milliseconds of the server's time, in which it serves nobody else."""
+
+STAMP_LIFE: Final = 30 * 86_400_000
+"""Milliseconds that a stamp lives at least, prolonged by writes; with its stamp an entry is gone."""
+
+_STAMP: Final = Struct(">Q")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What all caches of one backend share.
+
+    Attributes:
+        backend: its name in the settings.
+        cluster: whether keys of one script have to be in one slot.
+        log_length: how many entries the log keeps.
+        node: who we are in the log, as it is now: a fork changes it.
+        now: the wall clock in seconds.
+    """
+
+    backend: str
+    cluster: bool
+    log_length: int
+    node: Node
+    now: Callable[[], float]
+
+
+class _Taken(NamedTuple):
+    """What a write takes for the cache's stamp.
+
+    Attributes:
+        stamp: that its frames carry; a script refuses them where it is not the current one.
+        fresh: to become the stamp where that is lost. Never what it was before: it may have changed before it was lost.
+        version: of `KnownStamps`, at which this was true.
+    """
+
+    stamp: int
+    fresh: int
+    version: int
+
+    def corrected(self, reply: bytes) -> _Taken:
+        """Return what to take instead, by a script's refusal."""
+        return _Taken(_STAMP.unpack(reply)[0], new_stamp(), self.version)
 
 
 class Commands:
-    """The operations of one key space.
+    """The operations of one cache.
 
     Attributes:
         foreign: how often something under a key of ours was not ours.
     """
 
-    def __init__(
-        self, backend: str, prefix: str, cache: str, pipeline: Pipeline, now: Callable[[], float]
-    ) -> None:
-        self._backend, self._pipeline, self._now = backend, pipeline, now
-        self._prefix = key_space_prefix(prefix, cache)
+    def __init__(self, setting: Setting, names: Names, pipeline: Pipeline, stamps: KnownStamps) -> None:
+        self._setting, self._names, self._pipeline, self._stamps = setting, names, pipeline, stamps
+        self._now = setting.now
+        self._own_stamp = names.stamp(CACHE_TAG)
+        self._shared_keys = () if setting.cluster else (self._own_stamp, names.log)
+        # with JSON an int is its digits, which the server can add to
+        digits = pipeline.serializer.name == "json"
+        self._digit_stages = pipeline.serializer.name.encode() if digits else b""
+        self._dictionaries = pipeline.dictionaries
+        self._dictionary_known = self._dictionaries is None
+        self._lost: set[int] = set()  # dictionaries that the server does not have any more
         self.foreign = 0
 
-    # -- operations
+    # -- reading
 
     def get(self, key: str) -> Steps[Entry | None]:
-        entries = yield from self.get_many([key])
-        return entries.get(key)
+        at = self._names.value(key)
+        own, version = self._stamps.own(), self._stamps.version
+        if own is None:
+            frame, px, stamp = yield [("GET", at), ("PTTL", at), ("GET", self._own_stamp)]
+            own = self._learnt(stamp, version)
+        else:
+            frame, px = yield [("GET", at), ("PTTL", at)]
+        if frame is None:
+            return None
+        try:
+            entry = self._entry(at, frame, px, own)
+        except UnknownDictionary:
+            entry = None
+        else:
+            if entry is None or len(entry.stamps) == 1:
+                return entry
+        return (yield from self._living([at], [frame], [px], own))[0]
 
     def get_many(self, keys: Sequence[str]) -> Steps[dict[str, Entry]]:
-        """Two commands a key: the frame, and what the server leaves it to live."""
-        physical = [self._physical(key) for key in keys]
-        replies = yield [command for at in physical for command in (("GET", at), ("PTTL", at))]
+        """The frames in one command, but for a cluster, and what the server leaves each to live."""
+        if not keys:
+            return {}
+        ats = [self._names.value(key) for key in keys]
+        own, version = self._stamps.own(), self._stamps.version
+        frames: list[Command] = [("GET", at) for at in ats] if self._setting.cluster else [("MGET", *ats)]
+        asked: list[Command] = frames + [("PTTL", at) for at in ats]
+        replies = yield [*asked, ("GET", self._own_stamp)] if own is None else asked
+        if own is None:
+            own = self._learnt(replies.pop(), version)
+        found = replies[: len(frames)] if self._setting.cluster else self._checked(replies[0])
+        living = yield from self._living(ats, found, replies[len(frames) :], own)
+        return {key: entry for key, entry in zip(keys, living, strict=True) if entry is not None}
+
+    def _living(
+        self, ats: Sequence[bytes], frames: Sequence[Any], pxs: Sequence[Any], own: int | None
+    ) -> Steps[list[Entry | None]]:
+        """Decode `frames` of the keys at `ats`: entries that are alive and valid, None for all else."""
+        try:
+            entries = [
+                self._entry(at, frame, px, own) for at, frame, px in zip(ats, frames, pxs, strict=True)
+            ]
+        except UnknownDictionary as unknown:
+            yield from self._learn_dictionary(unknown.id)
+            return (yield from self._living(ats, frames, pxs, own))
+        tagged = [entry for entry in entries if entry is not None and len(entry.stamps) > 1]
+        if not tagged:
+            return entries
+        current = yield from self._current(tag for entry in tagged for tag, _ in entry.stamps[1:])
+        return [
+            None if entry is None or any(current[tag] != stamp for tag, stamp in entry.stamps[1:]) else entry
+            for entry in entries
+        ]
+
+    def _entry(self, at: bytes, frame: Any, px: Any, own: int | None) -> Entry | None:
+        """Decode one frame; whether its tags are current remains to be seen."""
+        if frame is None or type(frame) is Refusal:
+            self._nothing(frame, px)
+            return None
+        try:
+            entry = self._pipeline.decode(frame, at)
+        except UnknownDictionary as unknown:
+            if unknown.id not in self._lost:
+                raise
+            self.foreign += 1
+            return None
+        except DecodeError:
+            self.foreign += 1
+            return None
+        if own is None or not entry.stamps or entry.stamps[0] != (CACHE_TAG, own):
+            return None
         now = self._now()
-        found: dict[str, Entry] = {}
-        for key, at, frame, px in zip(keys, physical, replies[::2], replies[1::2], strict=True):
-            entry = self._entry(at, frame, px, now)
-            if entry is not None:
-                found[key] = entry
-        return found
+        left = entry.left(now)
+        if px != -1:  # -1: no expiry; -2: it expired between the two commands
+            left = min(left, self._checked(px) / 1000)
+        return entry.living_at_most(left, now) if left > 0 else None
+
+    def _nothing(self, frame: Any, px: Any) -> None:
+        """Tell what is not there from what is of another type, which GET refuses and MGET passes over."""
+        if type(frame) is Refusal and frame.code != "WRONGTYPE":
+            self._checked(frame)
+        if self._checked(px) != -2:
+            self.foreign += 1
+
+    # -- writing
 
     def set(self, key: str, entry: Entry) -> Steps[bool]:
-        (reply,) = yield [self._set_command(key, entry)]
-        self._checked(reply)
+        yield from self.set_many({key: entry})
         return True
 
     def set_many(self, entries: Mapping[str, Entry]) -> Steps[list[str]]:
         # all are encoded before any is sent: nothing is stored by halves
-        replies = yield [self._set_command(key, entry) for key, entry in entries.items()]
-        return [key for key, reply in zip(entries, replies, strict=True) if isinstance(reply, ResponseError)]
+        yield from self._learn_dictionary_in_use()
+        ats = {self._names.value(key): entry for key, entry in entries.items()}
+        most = 1 if self._setting.cluster else _MOST
+        parts = [list(ats)[first : first + most] for first in range(0, len(ats), most)]
+        names = dict(zip(ats, entries, strict=True))
+        refused: list[str] = []
+
+        taken = yield from self._stamp_to_write()
+        while parts:
+            commands = [self._set_command(part, ats, taken) for part in parts]
+            replies = yield from self._evaluated(SET, commands)
+            others: list[list[bytes]] = []
+            stored: list[bytes] = []
+            for part, reply in zip(parts, replies, strict=True):
+                if type(reply) is bytes:  # the current stamp, which is not the one we took for it
+                    others.append(part)
+                    taken = taken.corrected(reply)
+                elif isinstance(reply, Refusal):
+                    refused += [names[at] for at in part]
+                    if len(refused) == len(entries):
+                        self._checked(reply)
+                else:
+                    stored += part
+            yield from self._told(stored)
+            parts = others
+        self._learn_taken(taken)
+        return refused
+
+    def _set_command(self, part: Sequence[bytes], ats: Mapping[bytes, Entry], taken: _Taken) -> Command:
+        arguments: list[bytes | int] = []
+        longest = 1
+        for at in part:
+            px = self._px(ats[at])
+            arguments += [self._frame(ats[at], at, taken.stamp), px]
+            longest = 0 if px == 0 or longest == 0 else max(longest, px)
+        return self._script(SET, part, taken, longest, *arguments)
 
     def update(self, key: str, change: Change) -> Steps[Entry | None]:
-        """Read, change, and swap if what was read is still there, else once more. Each turn that fails
-        means that somebody else's update went through, so the callers together always get on."""
-        at = self._physical(key)
+        """Apply `change` atomically: by a script of its own where there is one, else by comparing and swapping."""
+        yield from self._learn_dictionary_in_use()
+        if type(change) is Add:
+            return (yield from self._add(key, change))
+        if type(change) is Touch:
+            return (yield from self._touch(key, change))
+        if type(change) is Increment and _is_plain_int(change.form) and abs(change.delta) < 10**15:
+            return (yield from self._increment(key, change))
+        return (yield from self._swap(key, change))
+
+    def _add(self, key: str, change: Add) -> Steps[Entry | None]:
+        at = self._names.value(key)
+        taken = yield from self._stamp_to_write()
+        px = self._px(change.entry)
         while True:
-            frame, px = yield [("GET", at), ("PTTL", at)]
-            changed = change(self._entry(at, frame, px, self._now()))
+            frame = self._frame(change.entry, at, taken.stamp)
+            (reply,) = yield from self._evaluated(ADD, [self._script(ADD, [at], taken, px, frame, px)])
+            if type(reply) is bytes:
+                taken = taken.corrected(reply)
+                continue
+            self._learn_taken(taken)
+            if self._checked(reply) == 1:
+                yield from self._told([at])
+                return change.entry
+            (found,) = yield from self._living([at], [reply[0]], [reply[1]], taken.stamp)
+            if change(found) is None:
+                return None
+            return (yield from self._swap(key, change))
+
+    def _touch(self, key: str, change: Touch) -> Steps[Entry | None]:
+        at = self._names.value(key)
+        taken = yield from self._stamp_to_write()
+        end = change.now + change.ttl
+        px = 0 if math.isinf(end) else max(1, math.ceil(change.ttl * 1000))
+        times = pack_times(change.now, end, end, at)
+        (reply,) = yield from self._evaluated(TOUCH, [self._script(TOUCH, [at], taken, px, times, px)])
+        if self._checked(reply) is None:
+            return None
+        yield from self._told([at])
+        entry = yield from self._still_there(at, reply, -1)
+        return entry and entry.living_again(change.ttl, change.now)
+
+    def _increment(self, key: str, change: Increment) -> Steps[Entry | None]:
+        at = self._names.value(key)
+        taken = yield from self._stamp_to_write()
+        command = self._script(INCREMENT, [at], taken, None, change.delta, self._digit_stages)
+        (reply,) = yield from self._evaluated(INCREMENT, [command])
+        if self._checked(reply) is None:
+            return change(None)
+        counted, frame, px = reply
+        if not counted:
+            return (yield from self._swap(key, change))
+        yield from self._told([at])
+        entry = yield from self._still_there(at, frame, px)
+        if entry is None:
+            return change(None)
+        count = change.form.decode(entry)
+        return Entry(entry.payload, count, entry.created_at, entry.fresh_until, entry.dead_at, entry.stamps)
+
+    def _still_there(self, at: bytes, frame: bytes, px: int) -> Steps[Entry | None]:
+        """Decode what a script changed in place by the look of its head; what turns out to be no frame is dropped."""
+        spoilt = self.foreign
+        try:
+            own = next((stamp for tag, stamp in unpack_stamps(frame, at) if tag == CACHE_TAG), None)
+        except BadFrame:
+            own = None
+        (entry,) = yield from self._living([at], [frame], [px], own)
+        if entry is None and self.foreign > spoilt:
+            yield from self._dropped([at])
+        return entry
+
+    def _swap(self, key: str, change: Change) -> Steps[Entry | None]:
+        """Read, change, and swap if what was read is still there, else once more. Each turn that fails
+        means that somebody else's write went through, so the callers together always get on."""
+        at = self._names.value(key)
+        while True:
+            version = self._stamps.version
+            frame, px, stored = yield [("GET", at), ("PTTL", at), ("GET", self._own_stamp)]
+            own = self._learnt(stored, version)
+            (found,) = yield from self._living([at], [frame], [px], own)
+            try:
+                changed = change(found)
+            except Exception:
+                if found is None and frame is not None:
+                    yield from self._dropped([at])  # it is of no use to anybody
+                raise
             if changed is None:
                 return None
+            taken = yield from self._stamp_to_write(own)
             # what is of another type is replaced as if nothing were there
             expected = frame if isinstance(frame, bytes) else b""
-            swapped = yield from self._swap(at, expected, changed)
-            if swapped:
+            new_px = self._px(changed)
+            arguments = (expected, self._frame(changed, at, taken.stamp), new_px)
+            (reply,) = yield from self._evaluated(SWAP, [self._script(SWAP, [at], taken, new_px, *arguments)])
+            if self._checked(reply) == 1:
+                yield from self._told([at])
                 return changed
+
+    # -- dropping
 
     def delete(self, key: str) -> Steps[bool]:
         count = yield from self.delete_many([key])
         return count > 0
 
     def delete_many(self, keys: Sequence[str]) -> Steps[int]:
-        # one command a key, as a cluster would have it
-        replies = yield [("UNLINK", self._physical(key)) for key in keys]
-        return sum(self._checked(reply) for reply in replies)
+        return (yield from self._dropped([self._names.value(key) for key in keys])) if keys else 0
+
+    def _dropped(self, ats: Sequence[bytes]) -> Steps[int]:
+        """Drop the keys at `ats`; return how many held a valid entry."""
+        most = 1 if self._setting.cluster else _MOST
+        parts = [ats[first : first + most] for first in range(0, len(ats), most)]
+        taken = yield from self._stamp_to_write()
+        commands = [self._script(DELETE, part, taken, None) for part in parts]
+        replies = yield from self._evaluated(DELETE, commands)
+        yield from self._told(ats)
+        stamped: list[Stamps] = []
+        for part, reply in zip(parts, replies, strict=True):
+            *heads, current = self._checked(reply)
+            for at, head in zip(part, heads, strict=True):
+                try:
+                    stamps = unpack_stamps(head, at)
+                except BadFrame:
+                    continue
+                if stamps and _STAMP.pack(stamps[0][1]) == current:
+                    stamped.append(stamps)
+        current_tags = yield from self._current(tag for stamps in stamped for tag, _ in stamps[1:])
+        return sum(all(current_tags[tag] == stamp for tag, stamp in stamps[1:]) for stamps in stamped)
 
     def clear(self) -> Steps[None]:
-        """In steps of a few hundred keys, so that other clients are served in between."""
-        cursor: Any = 0
+        """A new stamp for the cache: what is there is of no use from now on, and goes when its time is over."""
+        yield from self.invalidate([CACHE_TAG])
+
+    def invalidate(self, tags: Sequence[str]) -> Steps[None]:
+        """Give each of `tags` a new stamp."""
+        version = self._stamps.version
+        fresh = [(tag, new_stamp()) for tag in tags]
+        commands = [self._invalidation(tag, stamp) for tag, stamp in fresh]
+        for reply in (yield from self._evaluated(INVALIDATE, commands)):
+            self._checked(reply)
+        if self._setting.cluster:
+            yield [self._log_entry(b"t", [self._names.in_log(tag) for tag, _ in fresh])]
+        for tag, _ in fresh:
+            self._stamps.forget(tag)
+        if version + len(fresh) == self._stamps.version:  # nobody else's invalidation came between
+            self._stamps.learn(fresh, self._stamps.version)
+
+    # -- stamps
+
+    def stamps(self, tags: Sequence[str]) -> Steps[Stamps]:
+        """Return the current stamps of the cache and of `tags`, for an entry whose load begins now."""
+        wanted = [CACHE_TAG, *tags]
+        version = self._stamps.version
+        unknown = [tag for tag in wanted if self._stamps.get(tag) is None]
+        found = {tag: known for tag in wanted if (known := self._stamps.get(tag)) is not None}
+        if unknown:
+            commands = [self._stamp_script(STAMP, tag, new_stamp()) for tag in unknown]
+            replies = yield from self._evaluated(STAMP, commands)
+            for tag, reply in zip(unknown, replies, strict=True):
+                (found[tag],) = _STAMP.unpack(self._checked(reply))
+            self._stamps.learn([(tag, found[tag]) for tag in unknown], version)
+        return tuple((tag, found[tag]) for tag in wanted)
+
+    def _current(self, tags: Any) -> Steps[dict[str, int | None]]:
+        """Return what stamps `tags` have, None for those that are lost; one round trip where some are unknown."""
+        version = self._stamps.version
+        current: dict[str, int | None] = {tag: self._stamps.get(tag) for tag in tags}
+        unknown = [tag for tag, stamp in current.items() if stamp is None]
+        if unknown:
+            replies = yield [("GET", self._names.stamp(tag)) for tag in unknown]
+            for tag, reply in zip(unknown, replies, strict=True):
+                current[tag] = _stamp(self._checked(reply))
+            self._stamps.learn([(tag, stamp) for tag in unknown if (stamp := current[tag])], version)
+        return current
+
+    def _learnt(self, reply: Any, version: int) -> int | None:
+        stamp = _stamp(self._checked(reply))
+        if stamp is not None:
+            self._stamps.learn([(CACHE_TAG, stamp)], version)
+        return stamp
+
+    def _stamp_to_write(self, own: int | None = None) -> Steps[_Taken]:
+        """Return what to take for the cache's stamp. Where it is not known, a new one is proposed, which the script
+        refuses if there is another; in a cluster the script cannot see it, so it is asked for."""
+        version, own = self._stamps.version, own or self._stamps.own()
+        if own is None and self._setting.cluster:
+            ((_, own),) = yield from self.stamps([])
+        if own is not None:
+            return _Taken(own, new_stamp(), version)
+        proposed = new_stamp()
+        return _Taken(proposed, proposed, version)
+
+    def _learn_taken(self, taken: _Taken) -> None:
+        if self._stamps.own() is None:
+            self._stamps.learn([(CACHE_TAG, taken.stamp)], taken.version)
+
+    # -- leases
+
+    def lease(self, key: str, token: bytes, seconds: float) -> Steps[Lease]:
+        """Return the fresh entry of `key`; or grant its lease, for `seconds`, to the holder of `token`; or say that
+        somebody else has it. A stale entry comes along."""
+        at = self._names.value(key)
+        useless = b""
         while True:
-            (reply,) = yield [("SCAN", cursor, "MATCH", self._prefix + "*", "COUNT", _SCAN_COUNT)]
-            cursor, keys = self._checked(reply)
-            if keys:
-                (reply,) = yield [("UNLINK", *keys)]
-                self._checked(reply)
-            if int(cursor) == 0:
-                return
+            taken = yield from self._stamp_to_write()
+            arguments = (token, max(1, math.ceil(seconds * 1000)), repr(self._now()), useless)
+            command = self._script(LEASE, [at], taken, None, *arguments)
+            (reply,) = yield from self._evaluated(LEASE, [command])
+            state, frame, px, current = self._checked(reply)
+            own = self._learnt(current, taken.version)
+            assert own is not None
+            (entry,) = (yield from self._living([at], [frame], [px], own)) if frame else (None,)
+            if state == b"fresh" and entry is None:
+                useless = frame[-4:]  # altered, or its tags are not current
+                continue
+            return Lease(state.decode(), entry, ((CACHE_TAG, own),))
+
+    def fill(self, key: str, token: bytes, entry: Entry) -> Steps[bool]:
+        """Store what was loaded under a lease; return False where the lease is void, or the cache was cleared."""
+        yield from self._learn_dictionary_in_use()
+        at = self._names.value(key)
+        own = next((stamp for tag, stamp in entry.stamps if tag == CACHE_TAG), None)
+        taken = yield from self._stamp_to_write(own)
+        px = self._px(entry)
+        command = self._script(FILL, [at], taken, px, token, self._frame(entry, at, taken.stamp), px)
+        (reply,) = yield from self._evaluated(FILL, [command])
+        filled: bool = self._checked(reply) == 1
+        if filled:
+            yield from self._told([at])
+        return filled
+
+    # -- dictionaries
+
+    def _learn_dictionary_in_use(self) -> Steps[None]:
+        """Ask which dictionary new values are compressed with, once, and again when the log says that it changed."""
+        if self._dictionary_known:
+            return
+        (reply,) = yield [("GET", self._names.dictionary())]
+        id = self._checked(reply)
+        in_use = int(id) if id is not None and id.isdigit() else None
+        if in_use is not None:
+            yield from self._learn_dictionary(in_use)
+        if self._dictionaries is not None:
+            self._dictionaries.use(None if in_use in self._lost else in_use)
+        self._dictionary_known = True
+
+    def _learn_dictionary(self, id: int) -> Steps[None]:
+        """Fetch a dictionary; frames that were made with one that is lost are unreadable."""
+        (data,) = yield [("GET", self._names.dictionary(id))]
+        assert self._dictionaries is not None
+        try:
+            if self._dictionaries.add(self._checked(data) or b"") != id:
+                self._lost.add(id)
+        except DecodeError:
+            self._lost.add(id)
+
+    def forget_dictionary(self) -> None:
+        """Another may be in use by now."""
+        self._dictionary_known = self._dictionaries is None
+        self._lost.clear()
 
     # -- parts
 
-    def _physical(self, key: str) -> bytes:
-        return (self._prefix + physical_key(key)).encode()
-
-    def _set_command(self, key: str, entry: Entry) -> Command:
-        at = self._physical(key)
-        frame = self._pipeline.encode(entry, at)
-        px = self._px(entry)
-        return ("SET", at, frame, "PX", px) if px else ("SET", at, frame)
-
-    def _swap(self, at: bytes, expected: bytes, entry: Entry) -> Steps[bool]:
-        arguments = (1, at, expected, self._pipeline.encode(entry, at), self._px(entry))
-        (reply,) = yield [("EVALSHA", _SWAP_SHA, *arguments)]
-        if isinstance(reply, NoScriptError):
-            (reply,) = yield [("EVAL", _SWAP, *arguments)]
-        return bool(self._checked(reply))
+    def _frame(self, entry: Entry, at: bytes, stamp: int) -> bytes:
+        tags = tuple(pair for pair in entry.stamps if pair[0] != CACHE_TAG)
+        return self._pipeline.encode(entry, at, ((CACHE_TAG, stamp), *tags))
 
     def _px(self, entry: Entry) -> int:
         """The milliseconds that the server keeps `entry`, 0 for ever."""
         left = entry.left(self._now())
         return 0 if math.isinf(left) else max(1, math.ceil(left * 1000))
 
-    def _entry(self, at: bytes, frame: Any, px: Any, now: float) -> Entry | None:
-        if isinstance(frame, ResponseError) and str(frame).startswith("WRONGTYPE"):
-            self.foreign += 1
-            return None
-        data = self._checked(frame)
-        if data is None:
-            return None
-        try:
-            entry = self._pipeline.decode(data, at)
-        except DecodeError:
-            self.foreign += 1
-            return None
-        left, px = entry.left(now), self._checked(px)
-        if px != -1:  # -1: no expiry; -2: it expired between the two commands
-            left = min(left, px / 1000)
-        return entry.living_at_most(left, now) if left > 0 else None
+    def _script(
+        self,
+        script: Script,
+        ats: Sequence[bytes],
+        taken: _Taken,
+        px: int | None,
+        *arguments: bytes | str | int,
+    ) -> Command:
+        """Return the call of a script that has to do with the keys at `ats`.
+
+        Args:
+            px: the milliseconds that the longest of the entries to store lives, 0 for ever; None: none is stored.
+        """
+        pairs = [name for at in ats for name in (at, self._names.lease(at))]
+        return self._call(script, (*pairs, *self._shared_keys), len(ats), taken, px, *arguments)
+
+    def _stamp_script(self, script: Script, tag: str, stamp: int, *arguments: bytes) -> Command:
+        """Return the call of a script that has to do with the stamp of `tag` alone."""
+        at = self._names.stamp(tag)
+        keys = (at,) if self._setting.cluster else (at, self._names.log)
+        return self._call(script, keys, 0, _Taken(stamp, stamp, 0), None, *arguments)
+
+    def _invalidation(self, tag: str, stamp: int) -> Command:
+        return self._stamp_script(INVALIDATE, tag, stamp, self._names.in_log(tag))
+
+    def _call(
+        self,
+        script: Script,
+        keys: Sequence[bytes],
+        n: int,
+        taken: _Taken,
+        px: int | None,
+        *arguments: bytes | str | int,
+    ) -> Command:
+        # with its stamp an entry is gone, so the stamp lives longer than the longest
+        life = 0 if px == 0 else max(STAMP_LIFE, 2 * (px or 0))
+        stamps = (_STAMP.pack(taken.stamp), _STAMP.pack(taken.fresh))
+        setting = self._setting
+        shared = (n, *stamps, life, setting.log_length, setting.node.id, self._names.application)
+        return ("EVALSHA", script.sha, len(keys), *keys, *shared, *arguments)
+
+    def _evaluated(self, script: Script, commands: list[Command]) -> Steps[list[Any]]:
+        """Send calls of `script`; to a server that has forgotten it (NOSCRIPT), with its text."""
+        replies = yield commands
+        forgotten = [
+            index
+            for index, reply in enumerate(replies)
+            if type(reply) is Refusal and reply.code == "NOSCRIPT"
+        ]
+        if forgotten:
+            again = yield [("EVAL", script.text, *commands[index][2:]) for index in forgotten]
+            for index, reply in zip(forgotten, again, strict=True):
+                replies[index] = reply
+        return replies
+
+    def _told(self, ats: Sequence[bytes]) -> Steps[None]:
+        """Tell the log what was written, where the script could not."""
+        if self._setting.cluster and ats:
+            shared = self._names.application
+            (reply,) = yield [self._log_entry(b"k", [at[shared:] for at in ats])]
+            self._checked(reply)
+
+    def _log_entry(self, kind: bytes, names: Sequence[bytes]) -> Command:
+        setting = self._setting
+        pairs = [word for name in names for word in (kind, name)]
+        return (
+            "XADD",
+            self._names.log,
+            "MAXLEN",
+            "~",
+            setting.log_length,
+            "*",
+            b"n",
+            setting.node.id,
+            *pairs,
+        )
 
     def _checked(self, reply: Any) -> Any:
-        if isinstance(reply, ResponseError):
-            raise BackendError(
-                self._backend, f"the server refused: {type(reply).__name__}: {reply}"
-            ) from reply
+        if isinstance(reply, Refusal):
+            raise BackendError(self._setting.backend, f"the server refused: {reply}") from reply
         return reply
+
+
+def _stamp(data: Any) -> int | None:
+    """Return a stamp as the server keeps it; None for what is lost or none of ours."""
+    return _STAMP.unpack(data)[0] if isinstance(data, bytes) and len(data) == _STAMP.size else None
+
+
+def _is_plain_int(form: NormalForm) -> bool:
+    """Whether every int that `form` can read is stored as its digits."""
+    return form.type is int if isinstance(form, TypedForm) else True

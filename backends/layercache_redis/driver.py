@@ -1,50 +1,86 @@
-"""What both drivers share: how redis-py is set up, and which of its errors mean what.
+"""What both drivers share: what belongs to one server, and which failures mean what.
 
-redis-py by itself retries for seconds and waits for ever; here every wait has the backend's
-`timeout` and nothing is retried. RESP2 without CLIENT SETINFO makes connecting one round trip at most (AUTH).
+A failure is one of three, all errors of redis-py: `TimeoutError`, no answer in time; `ConnectionEnded`, a connection
+that had been made is gone; any other `ConnectionError`, none could be made.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from layercache.errors import BackendError, BackendTimeout
-from layercache_redis.options import RedisOptions
+from layercache_redis.circuit import Circuit
+from layercache_redis.options import Place, RedisOptions
+from layercache_redis.wire import Greeting
 
-__all__ = ["connection_settings", "translated"]
-
-
-def connection_settings(options: RedisOptions, parse_url: Callable[[str], Any], retry: Any) -> dict[str, Any]:
-    """Return the arguments of a connection pool."""
-    given: dict[str, Any] = {
-        **parse_url(options.url.text),
-        "max_connections": options.max_connections,
-        "timeout": options.timeout,
-        "socket_timeout": options.timeout,
-        "socket_connect_timeout": options.timeout,
-        "retry": retry,
-        "protocol": 2,
-    }
-    if not options.url.text.startswith("rediss:"):
-        # Over TLS 1.3 the server's session tickets arrive after the handshake, and redis-py takes them for
-        # an answer that nobody asked for: there CLIENT SETINFO stays, whose reply is read after them.
-        given["driver_info"] = None
-    for name in ("host", "port", "db", "username"):
-        if (value := getattr(options, name)) is not None:
-            given[name] = value
-    if options.password is not None:
-        given["password"] = options.password.get_secret_value()
-    if options.tls_ca_file is not None:
-        given["ssl_ca_certs"] = options.tls_ca_file
-    return given
+__all__ = ["ConnectionEnded", "Servers", "no_answer", "translated", "unreachable"]
 
 
-def translated(backend: str, error: RedisError | OSError) -> BackendError:
+class ConnectionEnded(RedisConnectionError):
+    """A connection that had been made is gone, and with it the answers that were owed."""
+
+
+class Servers:
+    """What is known of each server that a backend has to do with, for all threads and loops.
+
+    Args:
+        backend: its name in the settings.
+        probe: asks the server at a place, on the calling thread; raises where it does not answer.
+    """
+
+    def __init__(self, backend: str, options: RedisOptions, probe: Callable[[Place], object]) -> None:
+        self.backend, self.options = backend, options
+        self._probe = probe
+        self._circuits: dict[Place, Circuit] = {}
+
+    def circuit(self, place: Place) -> Circuit:
+        """Return the circuit of a server; sentinels vouch for one service, which has one wherever it is."""
+        if self.options.url.is_sentinel:
+            place = self.options.places()[0]
+        found = self._circuits.get(place)
+        if found is None:
+            named = self.options.url.service if self.options.url.is_sentinel else str(place)
+            made = Circuit(self.backend, named, lambda: self._probe(place))
+            found = self._circuits.setdefault(place, made)
+        return found
+
+    def greeting(self, *, sentinel: bool = False, part: str = "") -> Greeting:
+        """Return what is said first; `part` distinguishes connections of other uses in CLIENT LIST."""
+        return Greeting(self.options, f"layercache{part}:{self.options.client_name()}", sentinel)
+
+    def gauges(self) -> dict[str, int]:
+        circuits = list(self._circuits.values())
+        return {
+            "circuits_open": sum(circuit.is_open for circuit in circuits),
+            "circuit_openings": sum(circuit.openings for circuit in circuits),
+        }
+
+    def end(self) -> None:
+        for circuit in list(self._circuits.values()):
+            circuit.end()
+
+    def after_fork(self) -> None:
+        for circuit in self._circuits.values():
+            circuit.reset()
+
+
+def unreachable(place: Place, error: OSError) -> RedisError:
+    """Return what a failure to connect is."""
+    if isinstance(error, TimeoutError):
+        return RedisTimeoutError(f"no connection to {place} in time")
+    return RedisConnectionError(f"no connection to {place}: {error}")
+
+
+def no_answer(place: Place) -> RedisTimeoutError:
+    return RedisTimeoutError(f"{place} did not answer in time")
+
+
+def translated(backend: str, error: RedisError) -> BackendError:
     """Return the error of ours for a driver's; addresses are in it, passwords never are."""
-    if isinstance(error, RedisTimeoutError | TimeoutError):
-        return BackendTimeout(backend, f"no answer in time: {error}")
+    if isinstance(error, RedisTimeoutError):
+        return BackendTimeout(backend, str(error))
     return BackendError(backend, f"{type(error).__name__}: {error}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import IPv6Address
 from typing import Annotated, Any, Final
 from urllib.parse import SplitResult, parse_qsl, unquote, urlencode, urlsplit
@@ -13,9 +13,12 @@ from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer
 
 from layercache.options import Bytes, Codecs, Count, Deadline, Secret, options, stages
 
-__all__ = ["RedisOptions", "RedisUrl"]
+__all__ = ["Place", "RedisOptions", "RedisUrl"]
 
-_RIGHT: Final = "right are redis://host:6379/0, rediss://host:6379/0 (TLS) and unix:///path/to/socket?db=0"
+_RIGHT: Final = (
+    "right are redis://host:6379/0, rediss://host:6379/0 (TLS), unix:///path/to/socket?db=0, "
+    "redis+sentinel://host:26379,host:26379/service/0 and redis+cluster://host:6379,host:6379"
+)
 _MASK: Final = "**********"
 
 _QUERY: Final = {"db": r"[0-9]{1,9}", "username": r".+", "password": r".+"}
@@ -26,9 +29,30 @@ _TLS_QUERY: Final = _QUERY | {
     "ssl_cert_reqs": r"none|optional|required",
     "ssl_check_hostname": r"(?i:true|false)",
 }
-_QUERY_OF: Final = {"redis": _QUERY, "rediss": _TLS_QUERY, "unix": _QUERY}
-"""Scheme to what its query may hold. redis-py takes more, of which our own options are the better half; what it
-does not know breaks its first connection."""
+_SENTINEL_QUERY: Final = {"sentinel_username": r".+", "sentinel_password": r".+"}
+_QUERY_OF: Final = {
+    "redis": _QUERY,
+    "rediss": _TLS_QUERY,
+    "unix": _QUERY,
+    "redis+sentinel": _QUERY | _SENTINEL_QUERY,
+    "rediss+sentinel": _TLS_QUERY | _SENTINEL_QUERY,
+    "redis+cluster": {name: _QUERY[name] for name in ("username", "password")},
+    "rediss+cluster": {name: _TLS_QUERY[name] for name in _TLS_QUERY if name != "db"},
+}
+"""Scheme to what its query may hold. redis-py takes more, of which our own options are the better half."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where one server listens: a host and a port, or the path of a socket."""
+
+    host: str = ""
+    port: int = 6379
+    path: str | None = None
+    tls: bool = False
+
+    def __str__(self) -> str:
+        return self.path if self.path is not None else f"{self.host}:{self.port}"
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -36,6 +60,58 @@ class RedisUrl:
     """The address of a server. Shown without its password; `text` has it whole."""
 
     text: str
+
+    @property
+    def scheme(self) -> str:
+        return self.text.partition("://")[0]
+
+    @property
+    def is_sentinel(self) -> bool:
+        return self.scheme.endswith("+sentinel")
+
+    @property
+    def is_cluster(self) -> bool:
+        return self.scheme.endswith("+cluster")
+
+    @property
+    def is_tls(self) -> bool:
+        return self.scheme.startswith("rediss")
+
+    @property
+    def places(self) -> list[Place]:
+        """Where servers listen: the one, the sentinels, or some nodes of a cluster."""
+        parts = urlsplit(self.text)
+        if parts.scheme == "unix":
+            return [Place(path=unquote(parts.path))]
+        standard = 26379 if self.is_sentinel else 6379
+        hosts = _hosts(parts, standard) or []
+        return [Place(host, port, tls=self.is_tls) for host, port in hosts]
+
+    @property
+    def service(self) -> str:
+        """What sentinels call the servers that they watch."""
+        return unquote(urlsplit(self.text).path.strip("/").partition("/")[0])
+
+    @property
+    def database(self) -> int:
+        parts = urlsplit(self.text)
+        stated = self.query.get("db") or (parts.path.rpartition("/")[2] if parts.scheme != "unix" else "")
+        return int(stated) if stated.isdigit() else 0
+
+    @property
+    def login(self) -> tuple[str | None, str | None]:
+        """The user and the password, each None where the URL has none."""
+        stated, at, _ = urlsplit(self.text).netloc.rpartition("@")
+        user, _, password = stated.partition(":")
+        query = self.query
+        return (
+            (unquote(user) if at else "") or query.get("username"),
+            (unquote(password) if at else "") or query.get("password"),
+        )
+
+    @property
+    def query(self) -> dict[str, str]:
+        return dict(_query(urlsplit(self.text)))
 
     def __str__(self) -> str:
         parts = urlsplit(self.text)
@@ -47,6 +123,21 @@ class RedisUrl:
 
     def __repr__(self) -> str:
         return f"RedisUrl({str(self)!r})"
+
+
+def _hosts(parts: SplitResult, standard_port: int) -> list[tuple[str, int]] | None:
+    """Return the hosts and ports that an address names, None where one of them makes no sense.
+
+    Raises `ValueError` for a port that is no number.
+    """
+    found: list[tuple[str, int]] = []
+    for stated in parts.netloc.rpartition("@")[2].split(","):
+        one = urlsplit(f"redis://{stated}")
+        host, port = unquote(one.hostname or ""), one.port
+        if not _is_host(host) or port == 0:
+            return None
+        found.append((host, port or standard_port))
+    return found
 
 
 def _query(parts: SplitResult) -> list[tuple[str, str]]:
@@ -75,7 +166,7 @@ def _problems(text: str) -> Iterator[str]:
         return
     try:
         parts = urlsplit(text)
-        host, port = parts.hostname, parts.port
+        hosts = None if parts.scheme == "unix" else _hosts(parts, 1)
     except ValueError:  # a port that is no number, or brackets of an IPv6 address that do not match
         yield "has no host and port; in a password '/', '?' and '@' are written %2F, %3F and %40"
         return
@@ -87,9 +178,18 @@ def _problems(text: str) -> Iterator[str]:
         if "@" in parts.path:  # the rest of a password that began before the path, most likely
             yield "has an '@' in its path; in a password '/' and '@' are written %2F and %40, in a path '@' is %40"
     else:
-        if not host or not _is_host(unquote(host)) or port == 0:
+        several = parts.scheme.endswith(("+sentinel", "+cluster"))
+        if hosts is None or (len(hosts) > 1 and not several):
             yield "has no host and port"
-        if not re.fullmatch(r"/?|/[0-9]{1,9}", parts.path):
+        path = parts.path
+        if parts.scheme.endswith("+sentinel"):
+            service, _, database = path.strip("/").partition("/")
+            path = f"/{database}" if database else ""
+            if not service:
+                yield "names no service, which sentinels know their servers by"
+        if parts.scheme.endswith("+cluster") and path not in {"", "/"}:
+            yield "names a database, which a cluster does not have"
+        elif not re.fullmatch(r"/?|/[0-9]{1,9}", path):
             yield "names a database that is no number"
     allowed = _QUERY_OF[parts.scheme]
     for name, value in _query(parts):
@@ -128,14 +228,18 @@ def _host(value: str) -> str:
 @options
 class RedisOptions:
     """Attributes:
-    url: `redis://`, `rediss://` (TLS, certificates verified) or `unix://`.
+    url: `redis://`, `rediss://` (TLS, certificates verified), `unix://`; `redis+sentinel://` with the sentinels and
+        the service, `redis+cluster://` with some of the nodes (`rediss+…` for TLS).
     host, port, db, username, password: each, where given, wins over its part of the URL.
     tls_ca_file: certificate authorities to trust instead of the system's.
     prefix: of every key this application writes; two applications on one server need two.
     codecs: the pipeline that makes frames.
-    timeout: seconds that one operation may take, connecting and waiting for a connection included each.
-    max_connections: of the threads of this process, and as many of each event loop.
+    timeout: seconds that one operation may take, connecting and waiting for a connection included.
+    max_connections: to one server, of the threads of this process, and as many of each event loop.
     max_value_bytes: the largest payload, before compression, that is written or read.
+    max_staleness: seconds for which what this process knows of invalidations is believed without the log's word;
+        past that every read asks.
+    log_length: how many entries the log keeps, about; who has missed more forgets what it knew.
     """
 
     url: Annotated[RedisUrl, BeforeValidator(_url), PlainSerializer(str), Field(validate_default=True)] = (
@@ -152,9 +256,47 @@ class RedisOptions:
     timeout: Deadline = 0.25
     max_connections: Count = 50
     max_value_bytes: Bytes = 32 << 20
+    max_staleness: Deadline = 5.0
+    log_length: Count = 10_000
 
     def __post_init__(self) -> None:
-        if self.url.text.startswith("unix:") and (self.host or self.port):
+        if self.url.scheme == "unix" and (self.host or self.port):
             raise ValueError("a socket has no host and no port: leave them out, or the unix:// of the url")
-        if self.tls_ca_file is not None and not self.url.text.startswith("rediss:"):
+        if len(self.url.places) > 1 and (self.host or self.port):
+            raise ValueError("the url names several servers: leave out host and port")
+        if self.url.is_cluster and self.db:
+            raise ValueError("a cluster has no databases: leave out db")
+        if self.tls_ca_file is not None and not self.url.is_tls:
             raise ValueError("tls_ca_file is for TLS: the url has to begin with rediss://")
+
+    # -- what they come to
+
+    def places(self) -> list[Place]:
+        """Return where servers listen: the one, the sentinels, or some nodes of a cluster."""
+        return [
+            replace(place, host=self.host or place.host, port=self.port or place.port)
+            for place in self.url.places
+        ]
+
+    def login(self, *, sentinel: bool = False) -> tuple[str | None, str | None]:
+        """Return user and password, of the servers or of the sentinels; None where there is none."""
+        if sentinel:
+            query = self.url.query
+            return query.get("sentinel_username"), query.get("sentinel_password")
+        user, password = self.url.login
+        given = self.password and self.password.get_secret_value()
+        return self.username or user, given or password
+
+    def database(self) -> int:
+        return self.url.database if self.db is None else self.db
+
+    def client_name(self) -> str:
+        """Return what connections are called in CLIENT LIST, which takes no blanks."""
+        return re.sub(r"[^!-~]", "_", self.prefix)
+
+    def tls(self, name: str) -> str | None:
+        """Return what the URL says of TLS by one of its names, such as `ssl_certfile`."""
+        if name == "ssl_ca_certs" and self.tls_ca_file is not None:
+            return self.tls_ca_file
+        said = self.url.query.get(name)
+        return said.lower() if said is not None and name in {"ssl_cert_reqs", "ssl_check_hostname"} else said

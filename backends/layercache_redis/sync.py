@@ -1,58 +1,355 @@
-"""Sends commands from threads, over a pool of connections that they share."""
+"""Sends commands from threads, over connections that they share.
+
+redis-py spends about 15 µs a command between a call and its socket (docs/decisions/0007); here a call takes an idle
+connection from a deque, sends one piece, and reads until all replies are there.
+
+Rules:
+1. Whoever does not read all of its answers closes the connection: nobody reads another's.
+2. Every wait, for a connection as well, ends at the operation's deadline.
+3. A kept connection may have been ended by the server since it was last used. What can be done twice is then sent
+   again, once, over a new one; for what cannot, the connection is looked at before.
+"""
 
 from __future__ import annotations
 
+import select
+import socket
+import threading
+from collections import deque
+from collections.abc import Sequence
+from contextlib import suppress
+from functools import cached_property
+from time import monotonic
 from typing import Any, TypeVar
 
-import redis
-from redis.backoff import NoBackoff
-from redis.connection import parse_url
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
-from redis.retry import Retry
 
-from layercache_redis.commands import Command, Steps
-from layercache_redis.driver import connection_settings, translated
-from layercache_redis.options import RedisOptions
+from layercache.inline import run
+from layercache_redis.commands import Steps
+from layercache_redis.driver import ConnectionEnded, Servers, no_answer, translated, unreachable
+from layercache_redis.options import Place, RedisOptions
+from layercache_redis.topology import Topology
+from layercache_redis.wire import Command, Greeting, Refusal, new_reader, packed, tls_context
 
-__all__ = ["SyncDriver"]
+__all__ = ["SyncConnection", "SyncDriver"]
 
 R = TypeVar("R")
 
+_CHUNK = 1 << 16
+
+
+class SyncConnection:
+    """One connection to one server, for one caller at a time.
+
+    Args:
+        deadline: monotonic seconds by which the server has answered the greeting.
+
+    Raises an error of redis-py where that fails.
+    """
+
+    def __init__(self, place: Place, options: RedisOptions, greeting: Greeting, deadline: float) -> None:
+        self.place = place
+        self._timeout = options.timeout
+        try:
+            self._socket = _connected(place, options, max(deadline - monotonic(), 0.001))
+        except OSError as error:
+            raise unreachable(place, error) from error
+        self._limit = 0.0  # the time-out that the socket has
+        self._reader = new_reader()
+        self._send, self._recv = self._socket.sendall, self._socket.recv
+        self._feed, self._gets = self._reader.feed, self._reader.gets
+        try:
+            said = greeting.commands()
+            greeting.check(self.exchange(packed(said), len(said), deadline))
+        except ConnectionEnded as error:
+            self.close()
+            raise RedisConnectionError(str(error)) from error
+        except BaseException:
+            self.close()
+            raise
+
+    def exchange(self, data: bytes, count: int, deadline: float) -> list[Any]:
+        """Send `data` and return the `count` replies to it."""
+        # the limit is set anew only when the deadline is much nearer, for it costs a system call
+        left = deadline - monotonic()
+        if not left <= self._limit * 1.05 or left < self._limit * 0.9:
+            self._set_limit(left)
+        replies: list[Any] = []
+        gets, feed, recv = self._gets, self._feed, self._recv
+        try:
+            self._send(data)
+            while True:
+                chunk = recv(_CHUNK)
+                if not chunk:
+                    raise ConnectionEnded(f"{self.place} ended the connection")
+                feed(chunk)
+                while (reply := gets()) is not False:
+                    replies.append(reply)
+                if len(replies) >= count:
+                    break
+                self._set_limit(deadline - monotonic())
+        except TimeoutError as error:
+            raise no_answer(self.place) from error
+        except OSError as error:
+            raise ConnectionEnded(f"{self.place}: {error}") from error
+        if len(replies) > count:
+            raise ConnectionEnded(f"{self.place} answered what nobody asked")
+        return replies
+
+    @cached_property
+    def _poll(self) -> Any:
+        poll = select.poll()
+        poll.register(self._socket, select.POLLIN)
+        return poll
+
+    def is_stale(self) -> bool:
+        """Whether the server has ended it, or sent what nobody asked for."""
+        return bool(self._poll.poll(0))
+
+    def close(self) -> None:
+        self._socket.close()
+
+    def shut(self) -> None:
+        """End an exchange that another thread waits in: it sees the connection end."""
+        with suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+
+    def _set_limit(self, left: float) -> None:
+        self._limit = max(left, 0.001)
+        self._socket.settimeout(self._limit)
+
+
+def _connected(place: Place, options: RedisOptions, limit: float) -> socket.socket:
+    if place.path is not None:
+        made = socket.socket(socket.AF_UNIX)
+        try:
+            made.settimeout(limit)
+            made.connect(place.path)
+        except BaseException:
+            made.close()
+            raise
+        return made
+    made = socket.create_connection((place.host, place.port), limit)
+    try:
+        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        context = tls_context(options, place)
+        return made if context is None else context.wrap_socket(made, server_hostname=place.host)
+    except BaseException:
+        made.close()
+        raise
+
+
+class _Pool:
+    """The connections to one server: at most so many, handed from caller to caller, the warmest first."""
+
+    def __init__(self, place: Place, servers: Servers) -> None:
+        self._place, self._servers = place, servers
+        self._options = servers.options
+        self.circuit = servers.circuit(place)
+        self._idle: deque[SyncConnection] = deque()
+        self._changed = threading.Condition()  # guards the three below; notified when a connection may be had
+        self._made = 0
+        self._waiting = 0
+        self._closings = 0
+
+    def exchange(self, commands: Sequence[Command], deadline: float, again: bool) -> list[Any]:
+        """Send `commands` and return their replies.
+
+        Args:
+            again: whether they can be executed twice without harm.
+        """
+        circuit = self.circuit
+        if circuit.is_open:
+            circuit.check()
+        began, data = deadline - self._options.timeout, packed(commands)
+        closings = self._closings
+        connection, kept = self._take(deadline, usable=again)
+        while True:
+            try:
+                replies = connection.exchange(data, len(commands), deadline)
+            except ConnectionEnded as error:
+                self._drop(connection)
+                if not (kept and again):
+                    circuit.ended(error)
+                    raise
+                self.close_idle()  # what ended one has most likely ended all
+                connection, kept = self._new(deadline), False
+            except RedisError as error:
+                self._drop(connection)
+                circuit.failed(began, error)
+                raise
+            except BaseException:  # a reply is still to come
+                self._drop(connection)
+                raise
+            else:
+                break
+        circuit.answered(began)
+        if type(replies[0]) is Refusal and replies[0].is_outage:
+            circuit.failed(monotonic(), replies[0])
+        if closings != self._closings:
+            self._drop(connection)
+        else:
+            self._idle.append(connection)
+            if self._waiting:
+                with self._changed:
+                    self._changed.notify()
+        return replies
+
+    def _take(self, deadline: float, *, usable: bool) -> tuple[SyncConnection, bool]:
+        """Return a connection, and whether it was used before."""
+        while True:
+            try:
+                connection = self._idle.pop()
+            except IndexError:
+                pass
+            else:
+                if usable or not connection.is_stale():
+                    return connection, True
+                self._drop(connection)
+                continue
+            with self._changed:
+                if self._made < self._options.max_connections:
+                    self._made += 1
+                    break
+                # who gives one back looks at _waiting after it has put it there, so none is missed
+                self._waiting += 1
+                try:
+                    if not self._idle and not self._changed.wait(deadline - monotonic()):
+                        raise no_answer(self._place)
+                finally:
+                    self._waiting -= 1
+        return self._counted(deadline), False
+
+    def _new(self, deadline: float) -> SyncConnection:
+        with self._changed:
+            self._made += 1
+        return self._counted(deadline)
+
+    def _counted(self, deadline: float) -> SyncConnection:
+        try:
+            return SyncConnection(self._place, self._options, self._servers.greeting(), deadline)
+        except BaseException as error:
+            self._uncount()
+            if isinstance(error, RedisError):
+                self.circuit.failed(deadline - self._options.timeout, error)
+            raise
+
+    def _drop(self, connection: SyncConnection) -> None:
+        connection.close()
+        self._uncount()
+
+    def _uncount(self) -> None:
+        with self._changed:
+            self._made -= 1
+            self._changed.notify()
+
+    def close_idle(self) -> None:
+        while self._idle:
+            try:
+                connection = self._idle.pop()
+            except IndexError:  # another thread took the last
+                return
+            self._drop(connection)
+
+    def close(self) -> None:
+        """Close what is idle now, and what is in use when it is given back."""
+        self._closings += 1
+        self.close_idle()
+
 
 class SyncDriver:
-    """Blocks the calling thread, for at most `timeout` at each step."""
+    """Blocks the calling thread, for at most `timeout` an operation."""
 
-    def __init__(self, backend: str, options: RedisOptions) -> None:
-        self._backend, self._options = backend, options
-        self._client = self._new_client()
+    def __init__(self, servers: Servers, topology: Topology) -> None:
+        self.servers, self._topology = servers, topology
+        self._pools: dict[Place, _Pool] = {}
 
-    def run(self, steps: Steps[R]) -> R:
-        """Drive an operation to its result; what the driver raises becomes a `BackendError`."""
-        replies: list[Any] = []
+    def run(self, steps: Steps[R], again: bool = True) -> R:
+        """Drive an operation to its result.
+
+        Args:
+            steps: the operation.
+            again: whether it can be executed twice without harm.
+
+        Raises `BackendError` for what the server or the way to it did.
+        """
+        deadline = monotonic() + self.servers.options.timeout
         try:
             commands = next(steps)
             while True:
-                try:
-                    replies = self._exchange(commands)
-                except (RedisError, OSError) as error:
-                    raise translated(self._backend, error) from error
+                direct = self._topology.direct
+                if direct is not None:
+                    replies = self.pool(direct).exchange(commands, deadline, again)
+                else:
+                    replies = run(self._topology.exchange(_Asking(self, deadline, again), commands))
                 commands = steps.send(replies)
         except StopIteration as end:
             result: R = end.value
             return result
+        except RedisError as error:
+            self._topology.forget()
+            raise translated(self.servers.backend, error) from error
 
-    def _exchange(self, commands: list[Command]) -> list[Any]:
-        pipeline = self._client.pipeline(transaction=False)
-        for command in commands:
-            pipeline.execute_command(*command)
-        return pipeline.execute(raise_on_error=False)
+    def connect_for_log(self, key: bytes) -> SyncConnection:
+        """Return a connection for the log alone, to the server of `key`; raises an error of redis-py."""
+        deadline = monotonic() + self.servers.options.timeout
+        try:
+            place = run(self._topology.place_of(_Asking(self, deadline), key))
+            return SyncConnection(place, self.servers.options, self.servers.greeting(part="-log"), deadline)
+        except RedisError:
+            self._topology.forget()
+            raise
+
+    def probe(self, place: Place) -> None:
+        """Ask the server for an answer; raises an error of redis-py where there is none.
+
+        Of a service that sentinels watch, the primary is asked, wherever it is by now.
+        """
+        deadline = monotonic() + self.servers.options.timeout
+        if self.servers.options.url.is_sentinel:
+            self._topology.forget()
+            place = run(self._topology.place_of(_Asking(self, deadline), b""))
+        connection = SyncConnection(place, self.servers.options, self.servers.greeting(), deadline)
+        try:
+            (reply,) = connection.exchange(packed([("PING",)]), 1, deadline)
+        finally:
+            connection.close()
+        if isinstance(reply, Refusal) and reply.code != "NOPERM":
+            raise RedisConnectionError(str(reply))
 
     def close(self) -> None:
-        self._client.connection_pool.disconnect()
+        for pool in list(self._pools.values()):
+            pool.close()
 
     def after_fork(self) -> None:
-        self._client = self._new_client()  # the old sockets are the parent's
+        self._pools = {}  # the old sockets are the parent's
 
-    def _new_client(self) -> redis.Redis:
-        settings = connection_settings(self._options, parse_url, Retry(NoBackoff(), 0))
-        return redis.Redis(connection_pool=redis.BlockingConnectionPool(**settings))
+    def pool(self, place: Place) -> _Pool:
+        found = self._pools.get(place)
+        return found or self._pools.setdefault(place, _Pool(place, self.servers))
+
+
+class _Asking:
+    """How a topology reaches servers from a thread: one after the other, by one deadline."""
+
+    def __init__(self, driver: SyncDriver, deadline: float, again: bool = True) -> None:
+        self._driver, self._deadline, self._again = driver, deadline, again
+
+    async def exchange(self, place: Place, commands: Sequence[Command]) -> list[Any]:
+        return self._driver.pool(place).exchange(commands, self._deadline, self._again)
+
+    async def exchange_all(self, parts: Sequence[tuple[Place, Sequence[Command]]]) -> list[list[Any]]:
+        return [await self.exchange(place, commands) for place, commands in parts]
+
+    async def sentinel(self, place: Place, command: Command) -> Any:
+        servers = self._driver.servers
+        # one that hangs leaves time for the next
+        deadline = monotonic() + max((self._deadline - monotonic()) / 2, 0.001)
+        connection = SyncConnection(place, servers.options, servers.greeting(sentinel=True), deadline)
+        try:
+            (reply,) = connection.exchange(packed([command]), 1, deadline)
+        finally:
+            connection.close()
+        return reply

@@ -2,35 +2,47 @@
 
     magic    3 bytes   ab 'L' 'C'
     version  1 byte    1
-    flags    1 byte    none are defined; any set bit makes the frame unreadable
-    stages   1 byte    length of their names, which follow the header, joined by ','
-    stamps   2 bytes   how many; each is a tag's length (2), its stamp (8) and its UTF-8
     times    3 x 8     created_at, fresh_until, dead_at: wall-clock seconds, inf for ever
-    length   4 bytes   of the payload
-    ...                stage names, stamps, payload
-    check    4 bytes   CRC-32 over the physical key and all of the above
+             4         CRC-32 over the physical key and the times
+    head     4 bytes   where the payload begins
+             1         flags; none are defined, any set bit makes the frame unreadable
+             1         length of the names of the stages, joined by ','
+             2         how many tags
+             8         the cache's own stamp, 0 for none
+             ...       the names; then of each tag its length (2), its stamp (8) and its UTF-8
+             4         CRC-32 over the physical key and the head so far
+    payload  ...
+    check    4 bytes   CRC-32 over the payload, going on from the head's
 
-All integers are big-endian. Rule: what is truncated, extended, altered, of another version or
-filed under another key is refused with `BadFrame`, never read as something else.
+All integers are big-endian. Rule: what is truncated, extended, altered, of another version or filed under another
+key is refused with `BadFrame`, never read as something else. The parts have checks of their own so that a store
+that can run a script moves the times, or counts, without the rest (docs/decisions/0006).
 """
 
 from __future__ import annotations
 
 import struct
+from functools import lru_cache
 from typing import Final, NamedTuple
 from zlib import crc32
 
-from layercache.entry import Stamps
+from layercache.entry import CACHE_TAG, Stamps
 from layercache.errors import DecodeError
 
-__all__ = ["MAX_PAYLOAD", "BadFrame", "Frame", "pack", "unpack"]
+__all__ = ["MAX_PAYLOAD", "TIMES_AT", "BadFrame", "Frame", "pack", "pack_times", "unpack", "unpack_stamps"]
 
 _MAGIC: Final = b"\xabLC"
 _VERSION: Final = 1
-_HEADER: Final = struct.Struct(">3sBBBHdddI")
-_STAMP: Final = struct.Struct(">HQ")
+_OPENING: Final = _MAGIC + bytes([_VERSION])
+_TIMES: Final = struct.Struct(">ddd")
+_HEAD: Final = struct.Struct(">IBBHQ")
+_TAG: Final = struct.Struct(">HQ")
 _CHECK: Final = struct.Struct(">I")
-MAX_PAYLOAD: Final = (1 << 32) - 1  # what `length` can say
+TIMES_AT: Final = len(_OPENING)
+_HEAD_AT: Final = TIMES_AT + _TIMES.size + _CHECK.size
+_NAMES_AT: Final = _HEAD_AT + _HEAD.size
+_LEAST: Final = _NAMES_AT + 2 * _CHECK.size
+MAX_PAYLOAD: Final = (1 << 32) - 1  # what a store's own string lengths can say
 
 
 class BadFrame(DecodeError):
@@ -54,54 +66,97 @@ class Frame(NamedTuple):
 
 def pack(frame: Frame, key: bytes) -> bytes:
     """Return the bytes to keep under the physical `key`."""
-    stages = ",".join(frame.stages).encode()
-    header = _HEADER.pack(
-        _MAGIC,
-        _VERSION,
-        0,
-        len(stages),
-        len(frame.stamps),
-        frame.created_at,
-        frame.fresh_until,
-        frame.dead_at,
-        len(frame.payload),
-    )
-    stamps = [_STAMP.pack(len(tag.encode()), stamp) + tag.encode() for tag, stamp in frame.stamps]
-    body = b"".join((header, stages, *stamps, frame.payload))
-    return body + _CHECK.pack(crc32(body, crc32(key)))
+    seed = crc32(key)
+    names = ",".join(frame.stages).encode()
+    own, tags = 0, b""
+    for tag, stamp in frame.stamps:
+        if tag == CACHE_TAG and stamp:
+            own = stamp
+        else:
+            spelt = tag.encode()
+            tags += _TAG.pack(len(spelt), stamp) + spelt
+    begins = _NAMES_AT + len(names) + len(tags) + _CHECK.size
+    count = len(frame.stamps) - (own != 0)
+    head = _HEAD.pack(begins, 0, len(names), count, own) + names + tags
+    check = crc32(head, seed)
+    return b"".join((
+        _OPENING,
+        pack_times(frame.created_at, frame.fresh_until, frame.dead_at, key),
+        head,
+        _CHECK.pack(check),
+        frame.payload,
+        _CHECK.pack(crc32(frame.payload, check)),
+    ))  # fmt: skip
+
+
+def pack_times(created_at: float, fresh_until: float, dead_at: float, key: bytes) -> bytes:
+    """Return what stands at `TIMES_AT` in a frame of the physical `key`."""
+    times = _TIMES.pack(created_at, fresh_until, dead_at)
+    return times + _CHECK.pack(crc32(times, crc32(key)))
 
 
 def unpack(data: bytes, key: bytes) -> Frame:
     """Return the parts of what is kept under the physical `key`, or raise `BadFrame`.
 
-    The check comes first, so that what follows meets only what some writer meant to write: a
+    The checks come first, so that what follows meets only what some writer meant to write: a
     frame of ours, or one of a program that has the format wrong.
     """
-    if len(data) < _HEADER.size + _CHECK.size or data[:3] != _MAGIC:
+    begins, names, count, own, check = _checked_head(data, key)
+    times = data[TIMES_AT : _HEAD_AT - 4]
+    if crc32(times, crc32(key)) != int.from_bytes(data[_HEAD_AT - 4 : _HEAD_AT]):
+        raise BadFrame("altered")
+    payload = data[begins:-4]
+    if crc32(payload, check) != int.from_bytes(data[-4:]):
+        raise BadFrame("altered")
+    stamps: Stamps = ((CACHE_TAG, own),) if own else ()
+    tags_at = _NAMES_AT + names
+    if count or tags_at != begins - 4:
+        stamps += _tags(data[tags_at : begins - 4], count)
+    created_at, fresh_until, dead_at = _TIMES.unpack(times)
+    return Frame(_stages(data[_NAMES_AT:tags_at]), created_at, fresh_until, dead_at, stamps, payload)
+
+
+def unpack_stamps(data: bytes, key: bytes) -> Stamps:
+    """Return the stamps of a frame whose beginning `data` is; `BadFrame` where it has no whole head."""
+    begins, names, count, own, _ = _checked_head(data, key)
+    tags = _tags(data[_NAMES_AT + names : begins - 4], count)
+    return ((CACHE_TAG, own), *tags) if own else tags
+
+
+def _checked_head(data: bytes, key: bytes) -> tuple[int, int, int, int, int]:
+    if len(data) < _LEAST or data[:3] != _MAGIC:
         raise BadFrame("foreign")
     if data[3] != _VERSION:
         raise BadFrame("version")
-    body = memoryview(data)[: -_CHECK.size]
-    if crc32(body, crc32(key)) != _CHECK.unpack_from(data, len(body))[0]:
+    begins, flags, names, count, own = _HEAD.unpack_from(data, _HEAD_AT)
+    if not _NAMES_AT + names + 4 <= begins <= len(data) - 4:
+        raise BadFrame("length")
+    check = crc32(data[_HEAD_AT : begins - 4], crc32(key))
+    if check != int.from_bytes(data[begins - 4 : begins]):
         raise BadFrame("altered")
-    try:
-        return _parts(body)
-    except (struct.error, UnicodeDecodeError) as error:
-        raise BadFrame("malformed") from error
-
-
-def _parts(body: memoryview) -> Frame:
-    _, _, flags, stages_length, count, created_at, fresh_until, dead_at, length = _HEADER.unpack_from(body)
     if flags:
         raise BadFrame("flags")
-    offset = _HEADER.size + stages_length
-    stages = bytes(body[_HEADER.size : offset]).decode().split(",")
-    stamps = []
-    for _ in range(count):
-        tag_length, stamp = _STAMP.unpack_from(body, offset)
-        offset += _STAMP.size
-        stamps.append((bytes(body[offset : offset + tag_length]).decode(), stamp))
-        offset += tag_length
-    if len(body) - offset != length:
+    return begins, names, count, own, check
+
+
+def _tags(data: bytes, count: int) -> Stamps:
+    stamps, offset = [], 0
+    try:
+        for _ in range(count):
+            length, stamp = _TAG.unpack_from(data, offset)
+            offset += _TAG.size
+            stamps.append((data[offset : offset + length].decode(), stamp))
+            offset += length
+    except (struct.error, UnicodeDecodeError) as error:
+        raise BadFrame("malformed") from error
+    if offset != len(data):
         raise BadFrame("length")
-    return Frame(tuple(stages), created_at, fresh_until, dead_at, tuple(stamps), bytes(body[offset:]))
+    return tuple(stamps)
+
+
+@lru_cache(maxsize=64)  # a backend has one pipeline, so a handful of names
+def _stages(names: bytes) -> tuple[str, ...]:
+    try:
+        return tuple(names.decode().split(","))
+    except UnicodeDecodeError as error:
+        raise BadFrame("malformed") from error

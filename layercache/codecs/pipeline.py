@@ -7,11 +7,15 @@ key, and spends no more memory on it than a few times `max_value_bytes`, whateve
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from layercache.codecs.frame import MAX_PAYLOAD, BadFrame, Frame, pack, unpack
-from layercache.entry import MISSING, Entry
+from layercache.entry import MISSING, Entry, Stamps
 from layercache.errors import ValueTooLarge
 from layercache.spi import Serializer, Stage, Transform
+
+if TYPE_CHECKING:
+    from layercache.codecs.dictionaries import Dictionaries
 
 __all__ = ["Pipeline"]
 
@@ -35,8 +39,15 @@ class Pipeline:
         self.transforms = {stage.name: stage for stage in rest if isinstance(stage, Transform)}
         self.max_value_bytes = min(max_value_bytes, MAX_PAYLOAD)
 
-    def encode(self, entry: Entry, key: bytes) -> bytes:
-        """Return the frame of `entry` for the physical `key`; `ValueTooLarge` when its payload is."""
+    @property
+    def dictionaries(self) -> Dictionaries | None:
+        """The trained dictionaries of the stage that takes some; None where none does."""
+        found = (transform.dictionaries for transform in self.transforms.values())
+        return next((dictionaries for dictionaries in found if dictionaries is not None), None)
+
+    def encode(self, entry: Entry, key: bytes, stamps: Stamps | None = None) -> bytes:
+        """Return the frame of `entry`, with `stamps` in place of its own, for the physical `key`; `ValueTooLarge` when
+        its payload is."""
         payload = self.serializer.dumps(entry.value) if entry.payload is None else entry.payload
         if len(payload) > self.max_value_bytes:
             raise ValueTooLarge(len(payload), self.max_value_bytes)
@@ -47,7 +58,7 @@ class Pipeline:
                 payload = transformed
                 applied.append(name)
         times = (entry.created_at, entry.fresh_until, entry.dead_at)
-        return pack(Frame(tuple(applied), *times, entry.stamps, payload), key)
+        return pack(Frame(tuple(applied), *times, entry.stamps if stamps is None else stamps, payload), key)
 
     def decode(self, data: bytes, key: bytes) -> Entry:
         """Return the entry of a frame filed under the physical `key`, or raise `DecodeError`."""

@@ -10,7 +10,9 @@ from layercache.codecs.frame import Frame
 
 times = st.floats(allow_nan=False)
 names = st.text(st.characters(exclude_characters=",", exclude_categories=("Cs",)), min_size=1, max_size=12)
-stamps = st.lists(st.tuples(st.text(max_size=20), st.integers(0, 2**64 - 1)), max_size=4).map(tuple)
+tags = st.tuples(st.text(max_size=20).filter(lambda tag: tag != "*"), st.integers(0, 2**64 - 1))
+own_stamps = st.lists(st.tuples(st.just("*"), st.integers(1, 2**64 - 1)), max_size=1)
+stamps = st.builds(lambda own, others: (*own, *others), own_stamps, st.lists(tags, max_size=4))
 frames = st.builds(
     Frame,
     stages=st.lists(names, min_size=1, max_size=4).map(tuple),

@@ -9,10 +9,11 @@ from zlib import crc32
 
 import pytest
 from altering import altered, frames
+from altering import times as finite
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from layercache.codecs.frame import BadFrame, Frame, pack, unpack
+from layercache.codecs.frame import TIMES_AT, BadFrame, Frame, pack, pack_times, unpack, unpack_stamps
 
 KEY = b"app:stock:quote:AAPL"
 FRAME = Frame(
@@ -20,21 +21,36 @@ FRAME = Frame(
     created_at=1_700_000_000.25,
     fresh_until=1_700_000_015.25,
     dead_at=math.inf,
-    stamps=(("news", 2**64 - 1), ("주식", 7)),
+    stamps=(("*", 258), ("news", 2**64 - 1), ("주식", 7)),
     payload=b'{"price":189.5}',
 )
 GOLDEN = bytes.fromhex(
-    "ab4c43010009000241d954fc4010000041d954fc43d000007ff0000000000000"
-    "0000000f6a736f6e2c7a7374640004ffffffffffffffff6e6577730006000000"
-    "0000000007eca3bcec8b9d7b227072696365223a3138392e357dfdd09a6b"
+    "ab4c430141d954fc4010000041d954fc43d000007ff00000000000002385256c"
+    "0000005b0009000200000000000001026a736f6e2c7a7374640004ffffffffff"
+    "ffffff6e65777300060000000000000007eca3bcec8b9d50f0bd147b22707269"
+    "6365223a3138392e357dfbaffa3a"
 )
 
 thoroughly = settings(deadline=None, max_examples=300)
 
 
-def signed(body: bytes) -> bytes:
-    """As a writer would leave it that has the format wrong and the check right."""
-    return body + struct.pack(">I", crc32(body, crc32(KEY)))
+def signed(opening: bytes, times: bytes, head: bytes, payload: bytes) -> bytes:
+    """As a writer would leave it that has the format wrong and the checks right."""
+    check = crc32(head, crc32(KEY))
+    parts = (
+        opening,
+        times,
+        struct.pack(">I", crc32(times, crc32(KEY))),
+        head,
+        struct.pack(">I", check),
+        payload,
+        struct.pack(">I", crc32(payload, check)),
+    )
+    return b"".join(parts)
+
+
+OPENING, TIMES, PAYLOAD = GOLDEN[:4], GOLDEN[4:28], FRAME.payload
+HEAD = GOLDEN[32 : -len(PAYLOAD) - 8]
 
 
 def test_the_format_does_not_change_unnoticed() -> None:
@@ -125,14 +141,26 @@ def test_foreign_content_is_refused(data: bytes) -> None:
         (GOLDEN[:20], "foreign"),
         (b"\xabLX" + GOLDEN[3:], "foreign"),
         (b"\xabLC\x02" + GOLDEN[4:], "version"),
-        (signed(b"\xabLC\x00" + GOLDEN[4:-4]), "version"),
+        (signed(b"\xabLC\x00", TIMES, HEAD, PAYLOAD), "version"),
+        (GOLDEN[:20] + b"\x00" + GOLDEN[21:], "altered"),
         (GOLDEN[:50] + b"\x00" + GOLDEN[51:], "altered"),
-        (signed(b"\xabLC\x01\x80" + GOLDEN[5:-4]), "flags"),
-        (signed(GOLDEN[:-5]), "length"),
-        (signed(GOLDEN[:-4] + b"\x00"), "length"),
-        (signed(GOLDEN[:5] + b"\xff" + GOLDEN[6:-4]), "malformed"),  # stages longer than all of it
-        (signed(GOLDEN[:6] + b"\xff\xff" + GOLDEN[8:-4]), "malformed"),  # more stamps than there are
-        (signed(GOLDEN[:36] + b"\xff" + GOLDEN[37:-4]), "malformed"),  # a stage whose name is no UTF-8
+        (GOLDEN[:-6] + b"\x00" + GOLDEN[-5:], "altered"),
+        (signed(OPENING, TIMES, HEAD[:4] + b"\x80" + HEAD[5:], PAYLOAD), "flags"),
+        (GOLDEN[: len(GOLDEN) - len(PAYLOAD) - 5], "length"),  # ends within the head
+        (signed(OPENING, TIMES, b"\xff" + HEAD[1:], PAYLOAD), "length"),  # a payload that begins nowhere
+        (
+            signed(OPENING, TIMES, HEAD[:5] + b"\xff" + HEAD[6:], PAYLOAD),
+            "length",
+        ),  # names longer than the head
+        (
+            signed(OPENING, TIMES, HEAD[:7] + b"\x01" + HEAD[8:], PAYLOAD),
+            "length",
+        ),  # fewer tags than there are
+        (signed(OPENING, TIMES, HEAD[:6] + b"\xff\xff" + HEAD[8:], PAYLOAD), "malformed"),  # more tags
+        (
+            signed(OPENING, TIMES, HEAD[:16] + b"\xff" + HEAD[17:], PAYLOAD),
+            "malformed",
+        ),  # a name that is no UTF-8
     ],
 )
 def test_the_reason_is_a_word(data: bytes, reason: str) -> None:
@@ -148,11 +176,37 @@ def test_the_reason_is_a_word(data: bytes, reason: str) -> None:
 def test_a_writer_with_the_format_wrong_is_refused_or_read_but_never_breaks_the_reader(
     data: Any, frame: Frame
 ) -> None:
-    body = data.draw(altered(pack(frame, KEY)[:-4]))
+    packed = pack(frame, KEY)
+    begins = int.from_bytes(packed[32:36])
+    parts = [packed[:4], packed[4:28], packed[32 : begins - 4], packed[begins:-4]]
+    spoilt = data.draw(st.integers(0, 3))
+    parts[spoilt] = data.draw(altered(parts[spoilt]))
 
     try:
-        read = unpack(signed(body), KEY)
+        read = unpack(signed(*parts), KEY)
     except BadFrame:
         return
 
-    assert body.endswith(read.payload)
+    assert read.payload == parts[3]
+
+
+@given(frames, st.tuples(finite, finite, finite))
+@settings(deadline=None)
+def test_a_store_can_move_the_times_in_place(frame: Frame, times: tuple[float, float, float]) -> None:
+    packed, moved = pack(frame, KEY), pack_times(*times, KEY)
+
+    read = unpack(packed[:TIMES_AT] + moved + packed[TIMES_AT + len(moved) :], KEY)
+
+    assert read == frame._replace(created_at=times[0], fresh_until=times[1], dead_at=times[2])
+    with pytest.raises(BadFrame, match="altered"):
+        unpack(packed[:TIMES_AT] + pack_times(*times, b"another") + packed[TIMES_AT + len(moved) :], KEY)
+
+
+@given(frames)
+@settings(deadline=None)
+def test_the_stamps_can_be_read_without_the_payload(frame: Frame) -> None:
+    packed = pack(frame, KEY)
+
+    assert unpack_stamps(packed[: int.from_bytes(packed[32:36]) + 4], KEY) == frame.stamps
+    with pytest.raises(BadFrame):
+        unpack_stamps(packed, b"another key")

@@ -17,7 +17,10 @@ from layercache.config import Settings, read_settings
 MEMORY: dict[str, Any] = {"type": "memory"}
 RIGHT_DURATIONS = 'right are seconds (15, 0.5) and text such as "250ms", "15s", "5m" or "1h30m"'
 RIGHT_SIZES = 'right are bytes (65536), 1 or more, and text such as "512KB", "64MB" or "1GB"'
-RIGHT_URLS = "right are redis://host:6379/0, rediss://host:6379/0 (TLS) and unix:///path/to/socket?db=0"
+RIGHT_URLS = (
+    "right are redis://host:6379/0, rediss://host:6379/0 (TLS), unix:///path/to/socket?db=0, "
+    "redis+sentinel://host:26379,host:26379/service/0 and redis+cluster://host:6379,host:6379"
+)
 
 
 def faults(source: Any, environment: str | None = None) -> list[str]:

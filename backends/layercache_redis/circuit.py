@@ -1,0 +1,112 @@
+"""The circuit: whether a server is worth asking, known without asking.
+
+    closed --(it cannot be reached)--> open --(a probe is answered)--> closed
+
+Rules:
+1. It opens when a connection cannot be made; when an answer does not come in time and nothing that was sent later was
+   answered either (one slow answer is no outage); or when three connections in a row end without an answer.
+2. While open, calls raise `CircuitOpen` and touch no socket. Nobody who calls pays for the probe: a thread of
+   its own asks, at once and then with back-off, at most `_LONGEST` apart.
+3. One that opens again soon after it closed goes on with the back-off it had, so flapping is met with patience.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from random import uniform
+from time import monotonic
+from typing import Final
+
+from layercache.errors import CircuitOpen
+
+__all__ = ["Circuit"]
+
+log = logging.getLogger("layercache.redis")
+
+_RUN: Final = 3
+_FIRST: Final = 0.005  # seconds before the first probe, and their growth up to
+_LONGEST: Final = 0.5
+_CALM: Final = 5.0  # seconds closed after which the back-off starts afresh
+
+
+class Circuit:
+    """The circuit of one server, shared by threads and loops.
+
+    Args:
+        backend: its name in the settings.
+        place: what is asked, for logs and errors.
+        probe: asks the server on the calling thread; raises where it does not answer.
+
+    Attributes:
+        is_open: read by every call, without a lock.
+        openings: how often it opened.
+    """
+
+    def __init__(self, backend: str, place: str, probe: Callable[[], object]) -> None:
+        self._backend, self._place, self._probe = backend, place, probe
+        self.openings = 0
+        self.reset()
+
+    def reset(self) -> None:
+        """Close it as new: in the child of a fork, where no thread of the parent probes."""
+        self._lock = threading.Lock()  # guards what follows
+        self._ended = threading.Event()  # no more probing
+        self.is_open = False
+        self._reason = ""
+        self._sent = 0.0  # when the latest command was sent that was answered
+        self._run = 0
+        self._delay = _FIRST
+        self._closed_at = 0.0
+
+    def check(self) -> None:
+        """Raise `CircuitOpen` while it is."""
+        if self.is_open:
+            raise CircuitOpen(self._backend, f"{self._place} is left alone while it fails: {self._reason}")
+
+    def answered(self, sent: float) -> None:
+        """What was sent at `sent` (monotonic seconds) was answered."""
+        self._sent = sent
+        self._run = 0
+
+    def ended(self, reason: object) -> None:
+        """A connection that had been made ended instead of an answer."""
+        self._run += 1
+        if self._run >= _RUN:
+            self._open(reason)
+
+    def failed(self, sent: float, reason: object) -> None:
+        """No connection could be made, or no answer came in time, for what was begun at `sent`."""
+        if self._sent < sent:
+            self._open(reason)
+
+    def end(self) -> None:
+        """Stop probing: the backend was closed."""
+        self._ended.set()
+
+    def _open(self, reason: object) -> None:
+        with self._lock:
+            if self.is_open or self._ended.is_set():
+                return
+            if monotonic() - self._closed_at > _CALM:
+                self._delay = _FIRST
+            self._reason, self.is_open = str(reason), True
+            self.openings += 1
+        log.info("circuit of %s opens: %s", self._place, reason)
+        name = f"layercache probe of {self._place}"
+        threading.Thread(target=self._probe_until_answered, name=name, daemon=True).start()
+
+    def _probe_until_answered(self) -> None:
+        while not self._ended.wait(self._delay * uniform(0.75, 1.0)):  # noqa: S311
+            self._delay = min(self._delay * 2, _LONGEST)
+            try:
+                self._probe()
+            except Exception as error:  # whatever it is, the server is not back
+                self._reason = str(error)
+                continue
+            with self._lock:
+                self._run, self._closed_at = 0, monotonic()
+                self.is_open = False
+            log.info("circuit of %s closes", self._place)
+            return

@@ -1,0 +1,81 @@
+"""The names of everything on the server: values, leases, stamps, dictionaries, the log.
+
+    {prefix}:{cache}:{key}                       a value
+    {prefix}:%lease:{{prefix}:{cache}:{key}}     its lease; the braces put it in the value's cluster slot
+    {prefix}:%tag:{cache}:{tag}                  a stamp; the cache's own has the tag '*'
+    {prefix}:%dict:{cache}[:{id}]                the dictionary in use, and each there is
+    {prefix}:%log                                the log
+
+Rule: the name of a cache is escaped so that it never begins with `%` and a letter beyond F; what does is ours.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+from uuid import uuid4
+
+from layercache.keys import key_space_prefix, physical_key
+
+__all__ = ["Names", "Node", "log_name"]
+
+_LOG: Final = "%log"
+
+
+def log_name(prefix: str) -> bytes:
+    """Return the name of the log of all caches under `prefix`."""
+    return (_application(prefix) + _LOG).encode()
+
+
+def _application(prefix: str) -> str:
+    return key_space_prefix(prefix, "")[:-1]
+
+
+class Node:
+    """A process with its backend, as the log names it.
+
+    Attributes:
+        id: one of its own, and another after a fork.
+    """
+
+    def __init__(self) -> None:
+        self.renew()
+
+    def renew(self) -> None:
+        self.id = uuid4().hex[:12].encode()
+
+
+class Names:
+    """The names of one cache.
+
+    Attributes:
+        values: what every value's name begins with.
+        application: bytes of the part that all names under one prefix share.
+    """
+
+    def __init__(self, prefix: str, cache: str) -> None:
+        self.values = key_space_prefix(prefix, cache)
+        shared = _application(prefix)
+        self.application = len(shared.encode())
+        self._cache = self.values[len(shared) : -1]
+        self._leases = f"{shared}%lease:{{".encode()
+        self._tags = f"{shared}%tag:{self._cache}:"
+        self._dictionaries = f"{shared}%dict:{self._cache}"
+        self.log = log_name(prefix)
+
+    def value(self, key: str) -> bytes:
+        return (self.values + physical_key(key)).encode()
+
+    def lease(self, value: bytes) -> bytes:
+        """Return the name of the lease of the value of that name."""
+        return b"%b%b}" % (self._leases, value)
+
+    def stamp(self, tag: str) -> bytes:
+        return (self._tags + physical_key(tag)).encode()
+
+    def in_log(self, tag: str) -> bytes:
+        """Return what the log calls a tag of this cache; a value is there by its name without the prefix."""
+        return f"{self._cache}:{physical_key(tag)}".encode()
+
+    def dictionary(self, id: int | None = None) -> bytes:
+        """Return the name of a dictionary, or of what says which one is in use."""
+        return (self._dictionaries if id is None else f"{self._dictionaries}:{id}").encode()

@@ -1,0 +1,70 @@
+"""The stamps that this process knows, for one cache: validity is checked against them without asking the server.
+
+Rules:
+1. A stamp is known while the log is followed (`is_current`); else it is fetched with the value.
+2. Whatever the log says of a tag makes it unknown, not known: what stands there may be older than what is fetched.
+3. What was fetched is kept only if the log has said nothing since the request was sent.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable
+from random import getrandbits
+from typing import Final
+
+from layercache.entry import CACHE_TAG
+
+__all__ = ["KnownStamps", "new_stamp"]
+
+_MOST: Final = 10_000
+"""Tags to remember; with more, all are forgotten and fetched again as they come."""
+
+
+def new_stamp() -> int:
+    """Return a random stamp; 0 is none."""
+    return getrandbits(64) or 1
+
+
+class KnownStamps:
+    """Stamps by tag, shared by threads.
+
+    Args:
+        is_current: whether the log is followed closely enough to be believed.
+    """
+
+    def __init__(self, is_current: Callable[[], bool]) -> None:
+        self._is_current = is_current
+        self.version = 0
+        """Moves with whatever makes a stamp unknown. Read it before a request; give it to `learn`."""
+        self.reset()
+
+    def reset(self) -> None:
+        """Know nothing: in the child of a fork, where the lock may be held by a thread that is not there."""
+        self._lock = threading.Lock()  # guards _known and version together
+        self._known: dict[str, int] = {}
+
+    def own(self) -> int | None:
+        """Return the stamp of the cache itself, or None where it has to be fetched."""
+        return self._known.get(CACHE_TAG) if self._is_current() else None
+
+    def get(self, tag: str) -> int | None:
+        """Return the stamp of `tag`, or None where it has to be fetched."""
+        return self._known.get(tag) if self._is_current() else None
+
+    def learn(self, stamps: Iterable[tuple[str, int]], version: int) -> None:
+        """Keep `stamps`, fetched by a request that was sent at `version`."""
+        with self._lock:
+            if version == self.version:
+                if len(self._known) > _MOST:
+                    self._known.clear()
+                self._known.update(stamps)
+
+    def forget(self, tag: str | None = None) -> None:
+        """Forget `tag`, or all."""
+        with self._lock:
+            self.version += 1
+            if tag is None:
+                self._known.clear()
+            else:
+                self._known.pop(tag, None)

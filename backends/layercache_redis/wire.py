@@ -1,0 +1,103 @@
+"""What goes over a connection: packed commands, replies, and the first words after connecting. No I/O.
+
+A reply that is an error comes as a `Refusal` in its place among the replies; it is not raised, so the replies
+after it are read all the same.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, TypeAlias
+
+from hiredis import Reader, pack_command
+from redis.exceptions import AuthenticationError, InvalidResponse, ResponseError
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+from layercache_redis.options import Place, RedisOptions
+
+__all__ = ["Command", "Greeting", "Refusal", "new_reader", "packed", "tls_context"]
+
+Command: TypeAlias = tuple[str | bytes | int, ...]
+
+
+_OUTAGES: Final = frozenset({"LOADING", "MASTERDOWN", "CLUSTERDOWN", "BUSY"})
+
+_pack: Final[Callable[[Command], bytes]] = pack_command  # type: ignore[assignment]  # its stub wants a tuple of one
+
+
+class Refusal(ResponseError):
+    """An error that the server sent in place of an answer; `code` is its first word, such as OOM or READONLY."""
+
+    @property
+    def code(self) -> str:
+        return str(self).split(" ", 1)[0]
+
+    @property
+    def is_outage(self) -> bool:
+        """Whether the server says that it cannot serve anybody just now."""
+        return self.code in _OUTAGES
+
+
+def new_reader() -> Reader:
+    """Return a parser of replies: bytes, integers, lists, None, `Refusal`; it raises `InvalidResponse`."""
+    return Reader(protocolError=InvalidResponse, replyError=Refusal)
+
+
+def packed(commands: Sequence[Command]) -> bytes:
+    """Return the bytes of all `commands`, to be sent in one piece."""
+    return b"".join([_pack(command) for command in commands])
+
+
+@dataclass(frozen=True)
+class Greeting:
+    """What is said first on every connection: who we are, which database.
+
+    Args:
+        options: of the backend.
+        name: for CLIENT LIST.
+        sentinel: to a sentinel: it has no databases.
+    """
+
+    options: RedisOptions
+    name: str
+    sentinel: bool = False
+
+    def commands(self) -> list[Command]:
+        """Return what is sent."""
+        said: list[Command] = []
+        user, password = self.options.login(sentinel=self.sentinel)
+        if password is not None:
+            said.append(("AUTH", user, password) if user else ("AUTH", password))
+        database = 0 if self.sentinel else self.options.database()
+        if database:
+            said.append(("SELECT", database))
+        said.append(("CLIENT", "SETNAME", self.name))
+        if self.options.url.is_sentinel and not self.sentinel:
+            said.append(("ROLE",))
+        return said
+
+    def check(self, replies: list[Any]) -> None:
+        """Raise what a refused greeting is: `AuthenticationError`, or the `Refusal` itself."""
+        for command, reply in zip(self.commands(), replies, strict=True):
+            if command[0] == "ROLE" and isinstance(reply, list) and reply[0] != b"master":
+                raise RedisConnectionError("sentinels name a server as primary that is none yet")
+            if not isinstance(reply, Refusal) or command[0] in {"CLIENT", "ROLE"}:
+                continue  # a user may lack the right to either
+            raise AuthenticationError(str(reply)) if command[0] == "AUTH" else reply
+
+
+def tls_context(options: RedisOptions, place: Place) -> ssl.SSLContext | None:
+    """Return how to verify the server, None without TLS. Reads the files that the options name."""
+    if not place.tls:
+        return None
+    context = ssl.create_default_context(cafile=options.tls("ssl_ca_certs"))
+    if options.tls("ssl_check_hostname") == "false" or options.tls("ssl_cert_reqs") in {"none", "optional"}:
+        context.check_hostname = False
+    if options.tls("ssl_cert_reqs") == "none":
+        context.verify_mode = ssl.CERT_NONE
+    certificate = options.tls("ssl_certfile")
+    if certificate is not None:
+        context.load_cert_chain(certificate, options.tls("ssl_keyfile"))
+    return context
