@@ -44,6 +44,8 @@ def parse_duration(duration: float | timedelta | str | None) -> float:
     Text is one or more numbers with the units d, h, m, s, ms ("15s", "1h30m", "250ms"), or a
     plain number of seconds. Raises `InvalidTtl` for anything else, NaN and bools included.
     """
+    if type(duration) is int and -_LONG < duration < _LONG:
+        return float(duration)
     if duration is None:
         return math.inf
     if isinstance(duration, timedelta):

@@ -28,6 +28,10 @@ from layercache_redis.wire import Command, Refusal, packed
 
 __all__ = ["Listener", "Log"]
 
+_GATHERING: Final = 0.003
+"""Seconds to let entries gather after some have come: else each write of this process would wake the thread, which
+takes longer than the write."""
+
 _COUNT: Final = 1000  # entries of one answer; with as many there may be more
 _LIFE: Final = 86_400_000  # milliseconds that the stream outlives its last follower
 _RENEWED: Final = 600.0  # seconds between prolongations
@@ -159,6 +163,8 @@ class Log:
         self.entries += len(entries)
         if len(entries) < _COUNT:
             self._current_until = sent + self._staleness
+            if entries:
+                self._ended.wait(_GATHERING)
 
     def _mark(self, connection: SyncConnection) -> None:
         """Begin to follow: what is learnt from now on is kept current by the entries after our own mark."""

@@ -47,7 +47,7 @@ def new_reader() -> Reader:
 
 def packed(commands: Sequence[Command]) -> bytes:
     """Return the bytes of all `commands`, to be sent in one piece."""
-    return b"".join([_pack(command) for command in commands])
+    return _pack(commands[0]) if len(commands) == 1 else b"".join([_pack(command) for command in commands])
 
 
 @dataclass(frozen=True)

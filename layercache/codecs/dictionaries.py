@@ -126,7 +126,7 @@ class Dictionaries:
 def train(samples: Sequence[bytes], max_bytes: int = 32 * 1024, level: int = 3) -> bytes:
     """Return a dictionary for payloads like `samples`; equal samples give equal dictionaries.
 
-    It takes a tenth of a second for each MB, longer at high levels, in which other threads run.
+    It takes up to a tenth of a second for each MB, a whole one at level 19; other threads run meanwhile.
 
     Args:
         samples: payloads as the stage gets them; fewer than 20, or too small ones, are `TooFewSamples`.

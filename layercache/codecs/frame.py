@@ -66,27 +66,33 @@ class Frame(NamedTuple):
 
 def pack(frame: Frame, key: bytes) -> bytes:
     """Return the bytes to keep under the physical `key`."""
+    head = _head(frame.stages, frame.stamps)
     seed = crc32(key)
-    names = ",".join(frame.stages).encode()
+    times = _TIMES.pack(frame.created_at, frame.fresh_until, frame.dead_at)
+    check = crc32(head, seed)
+    return b"".join((
+        _OPENING,
+        times,
+        _CHECK.pack(crc32(times, seed)),
+        head,
+        _CHECK.pack(check),
+        frame.payload,
+        _CHECK.pack(crc32(frame.payload, check)),
+    ))  # fmt: skip
+
+
+@lru_cache(maxsize=256)  # entries without tags all have the same
+def _head(stages: tuple[str, ...], stamps: Stamps) -> bytes:
+    names = ",".join(stages).encode()
     own, tags = 0, b""
-    for tag, stamp in frame.stamps:
+    for tag, stamp in stamps:
         if tag == CACHE_TAG and stamp:
             own = stamp
         else:
             spelt = tag.encode()
             tags += _TAG.pack(len(spelt), stamp) + spelt
     begins = _NAMES_AT + len(names) + len(tags) + _CHECK.size
-    count = len(frame.stamps) - (own != 0)
-    head = _HEAD.pack(begins, 0, len(names), count, own) + names + tags
-    check = crc32(head, seed)
-    return b"".join((
-        _OPENING,
-        pack_times(frame.created_at, frame.fresh_until, frame.dead_at, key),
-        head,
-        _CHECK.pack(check),
-        frame.payload,
-        _CHECK.pack(crc32(frame.payload, check)),
-    ))  # fmt: skip
+    return _HEAD.pack(begins, 0, len(names), len(stamps) - (own != 0), own) + names + tags
 
 
 def pack_times(created_at: float, fresh_until: float, dead_at: float, key: bytes) -> bytes:
@@ -101,29 +107,30 @@ def unpack(data: bytes, key: bytes) -> Frame:
     The checks come first, so that what follows meets only what some writer meant to write: a
     frame of ours, or one of a program that has the format wrong.
     """
-    begins, names, count, own, check = _checked_head(data, key)
+    seed = crc32(key)
+    begins, names, count, own, check = _checked_head(data, seed)
     times = data[TIMES_AT : _HEAD_AT - 4]
-    if crc32(times, crc32(key)) != int.from_bytes(data[_HEAD_AT - 4 : _HEAD_AT]):
-        raise BadFrame("altered")
     payload = data[begins:-4]
-    if crc32(payload, check) != int.from_bytes(data[-4:]):
+    if crc32(times, seed) != int.from_bytes(data[_HEAD_AT - 4 : _HEAD_AT]) or crc32(
+        payload, check
+    ) != int.from_bytes(data[-4:]):
         raise BadFrame("altered")
-    stamps: Stamps = ((CACHE_TAG, own),) if own else ()
+    created_at, fresh_until, dead_at = _TIMES.unpack(times)
     tags_at = _NAMES_AT + names
+    stamps: Stamps = ((CACHE_TAG, own),) if own else ()
     if count or tags_at != begins - 4:
         stamps += _tags(data[tags_at : begins - 4], count)
-    created_at, fresh_until, dead_at = _TIMES.unpack(times)
     return Frame(_stages(data[_NAMES_AT:tags_at]), created_at, fresh_until, dead_at, stamps, payload)
 
 
 def unpack_stamps(data: bytes, key: bytes) -> Stamps:
     """Return the stamps of a frame whose beginning `data` is; `BadFrame` where it has no whole head."""
-    begins, names, count, own, _ = _checked_head(data, key)
+    begins, names, count, own, _ = _checked_head(data, crc32(key))
     tags = _tags(data[_NAMES_AT + names : begins - 4], count)
     return ((CACHE_TAG, own), *tags) if own else tags
 
 
-def _checked_head(data: bytes, key: bytes) -> tuple[int, int, int, int, int]:
+def _checked_head(data: bytes, seed: int) -> tuple[int, int, int, int, int]:
     if len(data) < _LEAST or data[:3] != _MAGIC:
         raise BadFrame("foreign")
     if data[3] != _VERSION:
@@ -131,7 +138,7 @@ def _checked_head(data: bytes, key: bytes) -> tuple[int, int, int, int, int]:
     begins, flags, names, count, own = _HEAD.unpack_from(data, _HEAD_AT)
     if not _NAMES_AT + names + 4 <= begins <= len(data) - 4:
         raise BadFrame("length")
-    check = crc32(data[_HEAD_AT : begins - 4], crc32(key))
+    check = crc32(data[_HEAD_AT : begins - 4], seed)
     if check != int.from_bytes(data[begins - 4 : begins]):
         raise BadFrame("altered")
     if flags:

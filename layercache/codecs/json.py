@@ -7,6 +7,7 @@ their types through `cache.typed(T)`; NaN and infinity have no JSON.
 
 from __future__ import annotations
 
+import marshal
 import re
 import reprlib
 from collections.abc import Iterator
@@ -29,6 +30,8 @@ _CONTAINERS: Final = frozenset((dict, list, tuple))
 _REFUSE_SUBCLASSES: Final = (
     orjson.OPT_PASSTHROUGH_SUBCLASS | orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_DATACLASS
 )
+# How every float ends, in marshal's spelling, that is NaN or infinite (IEEE 754, the last byte last); and few others.
+_NO_NUMBER: Final = re.compile(rb"[\xf0-\xff][\x7f\xff]")
 _SURROGATE: Final = re.compile(r"[\ud800-\udfff]")
 _MAX_DEPTH: Final = 254  # orjson's own
 _SHOWN_STEPS: Final = 8
@@ -48,9 +51,15 @@ class JsonStage(Serializer):
             payload = orjson.dumps(value, option=_REFUSE_SUBCLASSES)
         except TypeError as error:
             raise _refusal(value, str(error)) from error
-        # orjson writes UUIDs and enums as text, and NaN as null, without a word: the first are looked for
-        # by type (one set per container), the last only where a null was written at all
-        if not _as_written(value, b"null" in payload):
+        # orjson writes UUIDs and enums as text, and NaN as null, without a word
+        try:
+            exact = marshal.dumps(
+                value
+            )  # refuses all but exact built-in types, at an eighth of a walk in Python
+        except ValueError as error:
+            raise _refusal(value, "it would change") from error
+        # where a null was written and the bytes of a NaN may be there, the floats are looked at
+        if b"null" in payload and _may_hold_no_number(exact) and not _as_written(value):
             raise _refusal(value, "it would change")
         return payload
 
@@ -70,27 +79,18 @@ class JsonStage(Serializer):
         return adapter.validate_json(payload, by_alias=False, by_name=True)
 
 
-def _as_written(value: Any, nulls: bool) -> bool:
-    """Say whether orjson wrote `value` as it is: JSON's own types and tuples only, all the way down.
+def _may_hold_no_number(exact: bytes) -> bool:
+    # looking for a byte takes a twentieth of looking for a pattern, and most values hold neither of the two
+    return (b"\x7f" in exact or b"\xff" in exact) and _NO_NUMBER.search(exact) is not None
 
-    Args:
-        value: what orjson took, so it is no more than 254 levels deep and in no circle.
-        nulls: whether the text `null` was written, be it for a NaN.
-    """
-    if type(value) in _SCALARS:
-        return not (nulls and type(value) is float)
-    pending = [value] if type(value) in _CONTAINERS else []
-    if not pending:
-        return False
+
+def _as_written(value: Any) -> bool:
+    """Say whether no float under `value`, which is of exact built-in types, is one that JSON has no word for."""
+    pending = [[value]]
     while pending:
-        container = pending.pop()
+        container: Any = pending.pop()
         items = container.values() if type(container) is dict else container
-        kinds = set(map(type, items))
-        if nulls and float in kinds and not all(isfinite(item) for item in items if type(item) is float):
-            return False
-        if kinds <= _SCALARS:
-            continue
-        if not kinds <= _SCALARS | _CONTAINERS:
+        if not all(isfinite(item) for item in items if type(item) is float):
             return False
         pending += [item for item in items if type(item) in _CONTAINERS]
     return True

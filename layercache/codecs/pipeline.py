@@ -36,6 +36,7 @@ class Pipeline:
         first, *rest = stages
         assert isinstance(first, Serializer)
         self.serializer = first
+        self._serializer_alone = (first.name,)
         self.transforms = {stage.name: stage for stage in rest if isinstance(stage, Transform)}
         self.max_value_bytes = min(max_value_bytes, MAX_PAYLOAD)
 
@@ -62,17 +63,17 @@ class Pipeline:
 
     def decode(self, data: bytes, key: bytes) -> Entry:
         """Return the entry of a frame filed under the physical `key`, or raise `DecodeError`."""
-        frame = unpack(data, key)
-        serializer, *applied = frame.stages
-        unknown = serializer != self.serializer.name or not self.transforms.keys() >= set(applied)
-        if unknown or len(set(applied)) < len(applied):
-            raise BadFrame("stages")
-        payload = frame.payload
-        for name in reversed(applied):
-            payload = self.transforms[name].decode(payload, self.max_value_bytes)
+        stages, created_at, fresh_until, dead_at, stamps, payload = unpack(data, key)
+        if stages != self._serializer_alone:
+            serializer, *applied = stages
+            unknown = serializer != self.serializer.name or not self.transforms.keys() >= set(applied)
+            if unknown or len(set(applied)) < len(applied):
+                raise BadFrame("stages")
+            for name in reversed(applied):
+                payload = self.transforms[name].decode(payload, self.max_value_bytes)
         if len(payload) > self.max_value_bytes:
             raise BadFrame("size")
-        return Entry(payload, MISSING, frame.created_at, frame.fresh_until, frame.dead_at, frame.stamps)
+        return Entry(payload, MISSING, created_at, fresh_until, dead_at, stamps)
 
 
 def order_fault(kinds: Sequence[type[Stage]]) -> str | None:

@@ -40,7 +40,7 @@ class ZstdStage(Transform):
 
     def __init__(self, options: ZstdOptions) -> None:
         super().__init__(options)
-        self.dictionaries: Dictionaries = Dictionaries()
+        self.dictionaries: Dictionaries = Dictionaries()  # pyright: ignore[reportIncompatibleVariableOverride]
         self._level, self._min_bytes = options.level, options.min_bytes
         # with a dictionary JSON of 30 bytes takes 29, of 46 takes 34, of 63 takes 36
         self._min_bytes_with_dictionary = options.min_bytes // 4

@@ -1,4 +1,7 @@
-"""The scripts: each a file of this folder, with the prelude in front."""
+"""The scripts: each a file of this folder, with the prelude in front, and `frames` where it looks at frames.
+
+A function that a script does not need costs it a tenth of a microsecond, in which the server serves nobody else.
+"""
 
 from __future__ import annotations
 
@@ -26,12 +29,15 @@ _FOLDER = Path(__file__).parent
 class Script:
     """A script by its text, and by the digest that a server knows it by."""
 
-    def __init__(self, name: str) -> None:
-        parts = [_FOLDER.joinpath(f"{part}.lua").read_text(encoding="utf-8") for part in ("prelude", name)]
+    def __init__(self, name: str, *, frames: bool = False) -> None:
+        files = ("prelude", "frames", name) if frames else ("prelude", name)
+        parts = [_FOLDER.joinpath(f"{file}.lua").read_text(encoding="utf-8") for file in files]
         self.name, self.text = name, "".join(parts)
         self.sha = sha1(self.text.encode(), usedforsecurity=False).hexdigest()
 
 
-ADD, DELETE, FILL, INCREMENT = Script("add"), Script("delete"), Script("fill"), Script("increment")
-INVALIDATE, LEASE, PURGE, SET = Script("invalidate"), Script("lease"), Script("purge"), Script("set")
-STAMP, SWAP, TOUCH = Script("stamp"), Script("swap"), Script("touch")
+SET, DELETE, PURGE = Script("set"), Script("delete"), Script("purge")
+STAMP, INVALIDATE = Script("stamp"), Script("invalidate")
+ADD, SWAP = Script("add", frames=True), Script("swap", frames=True)
+TOUCH, INCREMENT = Script("touch", frames=True), Script("increment", frames=True)
+LEASE, FILL = Script("lease", frames=True), Script("fill", frames=True)
