@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo serve test quick check lint types bench lock clean
+.PHONY: demo serve test quick check redis-lane lint types bench lock clean
 
 demo: .venv/ready
 	cd examples && ../$(BIN)/python -m stock_api.demo $(DEMO)
@@ -18,6 +18,18 @@ quick: .venv/ready
 
 check: lint types test
 	$(MAKE) demo DEMO=--short
+
+# The second family of servers: what reaches a server is tested on Redis too, where there is one (CI installs it).
+redis-lane: .venv/ready
+	@if command -v redis-server >/dev/null; then \
+		redis-server --version && \
+		LAYERCACHE_TEST_REDIS_URL= LAYERCACHE_TEST_SERVER=redis-server $(BIN)/python -m pytest tests/redis \
+			tests/contract tests/faces tests/faults tests/property tests/test_servers.py; \
+	elif [ "$$CI" = true ]; then \
+		echo "There is no redis-server on PATH, and in CI the Redis lane is not skipped." >&2; exit 1; \
+	else \
+		echo "There is no redis-server on PATH: the Redis lane is skipped."; \
+	fi
 
 lint: .venv/ready
 	$(BIN)/ruff check .
@@ -36,7 +48,7 @@ types: .venv/ready
 	touch .venv/ready
 
 bench: .venv-bench/ready
-	cd benchmarks && for script in hits memory hitratio; do ../.venv-bench/bin/python $$script.py; done
+	cd benchmarks && for script in hits memory hitratio far; do ../.venv-bench/bin/python $$script.py; done
 
 .venv-bench/ready: .venv/ready benchmarks/peers.txt
 	$(PYTHON) -m venv .venv-bench

