@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from inspect import isawaitable, iscoroutinefunction
 from typing import Any
 
@@ -15,34 +15,35 @@ __all__ = ["LoopPort"]
 
 
 class LoopPort:
-    """Awaits where it has to wait."""
+    """Awaits where it has to wait. What the key space does itself is handed on as it is: a coroutine around each would
+    cost as much as a look-up in memory."""
 
     def __init__(self, now: Callable[[], float]) -> None:
         self.now = now
 
-    async def read(self, space: KeySpace, key: str) -> Entry | None:
-        return await space.aget(key)
+    def read(self, space: KeySpace, key: str) -> Coroutine[Any, Any, Entry | None]:
+        return space.aget(key)
 
-    async def read_many(self, space: KeySpace, keys: Sequence[str]) -> dict[str, Entry]:
-        return await space.aget_many(keys)
+    def read_many(self, space: KeySpace, keys: Sequence[str]) -> Coroutine[Any, Any, dict[str, Entry]]:
+        return space.aget_many(keys)
 
-    async def write(self, space: KeySpace, key: str, entry: Entry) -> bool:
-        return await space.aset(key, entry)
+    def write(self, space: KeySpace, key: str, entry: Entry) -> Coroutine[Any, Any, bool]:
+        return space.aset(key, entry)
 
-    async def write_many(self, space: KeySpace, entries: Mapping[str, Entry]) -> list[str]:
-        return await space.aset_many(entries)
+    def write_many(self, space: KeySpace, entries: Mapping[str, Entry]) -> Coroutine[Any, Any, list[str]]:
+        return space.aset_many(entries)
 
-    async def update(self, space: KeySpace, key: str, change: Change) -> Entry | None:
-        return await space.aupdate(key, change)
+    def update(self, space: KeySpace, key: str, change: Change) -> Coroutine[Any, Any, Entry | None]:
+        return space.aupdate(key, change)
 
-    async def delete(self, space: KeySpace, key: str) -> bool:
-        return await space.adelete(key)
+    def delete(self, space: KeySpace, key: str) -> Coroutine[Any, Any, bool]:
+        return space.adelete(key)
 
-    async def delete_many(self, space: KeySpace, keys: Sequence[str]) -> int:
-        return await space.adelete_many(keys)
+    def delete_many(self, space: KeySpace, keys: Sequence[str]) -> Coroutine[Any, Any, int]:
+        return space.adelete_many(keys)
 
-    async def clear(self, space: KeySpace) -> None:
-        await space.aclear()
+    def clear(self, space: KeySpace) -> Coroutine[Any, Any, None]:
+        return space.aclear()
 
     async def load(self, loader: Callable[[], Any]) -> Any:
         if iscoroutinefunction(loader):

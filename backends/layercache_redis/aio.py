@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, Sequence
+from threading import local
 from time import monotonic
 from typing import Any, Final, TypeAlias, TypeVar, cast
 from weakref import WeakKeyDictionary
@@ -157,20 +158,28 @@ class _Pool:
         self._opening: asyncio.Task[_Connection] | None = None
         self.circuit = servers.circuit(place)
 
-    async def exchange(self, commands: Sequence[Command], deadline: float, again: bool) -> list[Any]:
-        """Send `commands` and return their replies; `again` is whether they can be executed twice without harm."""
+    async def exchange(
+        self, commands: Sequence[Command], began: float, deadline: float, again: bool
+    ) -> list[Any]:
+        """Send `commands` and return their replies.
+
+        Args:
+            began: when the operation did, monotonic seconds.
+            deadline: when it has to be over.
+            again: whether the commands can be executed twice without harm.
+        """
         circuit = self.circuit
         if circuit.is_open:
             circuit.check()
-        data, began = packed(commands), deadline - self._timeout
-        connection = self._best() or await self._opened(began, deadline)
+        data = packed(commands)
+        connection = self._best(began) or await self._opened(began, deadline)
         try:
-            replies = await connection.send(data, len(commands), monotonic(), deadline)
+            replies = await connection.send(data, len(commands), began, deadline)
         except ConnectionEnded as error:
             if not again:
                 circuit.ended(error)
                 raise
-            connection = self._best() or await self._opened(began, deadline)
+            connection = self._best(monotonic()) or await self._opened(began, deadline)
             replies = await self._resent(connection, data, len(commands), deadline)
         except RedisError as error:
             circuit.failed(began, error)
@@ -191,13 +200,13 @@ class _Pool:
             self.circuit.failed(began, error)
             raise
 
-    def _best(self) -> _Connection | None:
+    def _best(self, now: float) -> _Connection | None:
         """Return a connection to use now; None where there is none at all."""
         for connection in self._connections:
             if connection.ended is not None:
                 self._connections = [other for other in self._connections if other.ended is None]
-                return self._best()
-            if not connection.is_late(monotonic()):
+                return self._best(now)
+            if not connection.is_late(now):
                 return connection
         if not self._connections:
             return None
@@ -268,11 +277,16 @@ async def connected(place: Place, servers: Servers, greeting: Greeting, deadline
 
 
 class _LoopPools:
-    """What one loop has."""
+    """What one loop has.
 
-    def __init__(self, servers: Servers) -> None:
+    Attributes:
+        direct: where everything goes, if that is one place.
+    """
+
+    def __init__(self, servers: Servers, direct: Place | None) -> None:
         self._servers = servers
         self._pools: dict[Place, _Pool] = {}
+        self.direct = None if direct is None else self.pool(direct)
         self.tether: AsyncGenerator[None, None] | None = None
 
     def pool(self, place: Place) -> _Pool:
@@ -281,13 +295,16 @@ class _LoopPools:
             found = self._pools[place] = _Pool(place, self._servers)
         return found
 
-    async def tethered(self) -> AsyncGenerator[None, None]:
-        try:
-            yield
-        finally:
-            for pool in self._pools.values():
-                pool.close()
-            await asyncio.sleep(0)  # the transports close their sockets in the next turn
+    def close(self) -> None:
+        for pool in self._pools.values():
+            pool.close()
+
+
+class _Own(local):
+    """The loop that a thread used last: looking it up among all takes a twentieth of a read."""
+
+    loop: asyncio.AbstractEventLoop | None = None
+    pools: _LoopPools | None = None
 
 
 class AioDriver:
@@ -295,6 +312,7 @@ class AioDriver:
 
     def __init__(self, servers: Servers, topology: Topology) -> None:
         self._servers, self._topology = servers, topology
+        self._timeout = servers.options.timeout
         self._loops: WeakKeyDictionary[asyncio.AbstractEventLoop, _LoopPools]
         self.after_fork()
 
@@ -307,16 +325,19 @@ class AioDriver:
 
         Raises `BackendError` for what the server or the way to it did.
         """
-        deadline = monotonic() + self._servers.options.timeout
-        pools = self._loops.get(asyncio.get_running_loop()) or await self._new_loop()
+        began = monotonic()
+        deadline = began + self._timeout
+        pools = self._own.pools
+        if pools is None or self._own.loop is not asyncio.get_running_loop():
+            pools = self._loops.get(asyncio.get_running_loop()) or await self._new_loop()
+        direct = pools.direct
         try:
             commands = next(steps)
             while True:
-                direct = self._topology.direct
                 if direct is not None:
-                    replies = await pools.pool(direct).exchange(commands, deadline, again)
+                    replies = await direct.exchange(commands, began, deadline, again)
                 else:
-                    asking = _Asking(self._servers, pools, deadline, again)
+                    asking = _Asking(self._servers, pools, began, deadline, again)
                     replies = await self._topology.exchange(asking, commands)
                 commands = steps.send(replies)
         except StopIteration as end:
@@ -327,10 +348,20 @@ class AioDriver:
             raise translated(self._servers.backend, error) from error
 
     async def _new_loop(self) -> _LoopPools:
-        pools = self._loops[asyncio.get_running_loop()] = _LoopPools(self._servers)
-        pools.tether = pools.tethered()
+        loop = asyncio.get_running_loop()
+        pools = self._loops[loop] = _LoopPools(self._servers, self._topology.direct)
+        pools.tether = self._tethered(pools)
         await anext(pools.tether)  # it yields before it awaits anything, so no other task comes between
+        self._own.loop, self._own.pools = loop, pools
         return pools
+
+    async def _tethered(self, pools: _LoopPools) -> AsyncGenerator[None, None]:
+        try:
+            yield
+        finally:
+            self._own.loop = self._own.pools = None
+            pools.close()
+            await asyncio.sleep(0)  # the transports close their sockets in the next turn
 
     async def aclose(self) -> None:
         """Close what belongs to the running loop."""
@@ -340,16 +371,20 @@ class AioDriver:
 
     def after_fork(self) -> None:
         self._loops = WeakKeyDictionary()
+        self._own = _Own()
 
 
 class _Asking:
     """How a topology reaches servers from a loop: all at once, by one deadline."""
 
-    def __init__(self, servers: Servers, pools: _LoopPools, deadline: float, again: bool) -> None:
-        self._servers, self._pools, self._deadline, self._again = servers, pools, deadline, again
+    def __init__(
+        self, servers: Servers, pools: _LoopPools, began: float, deadline: float, again: bool
+    ) -> None:
+        self._servers, self._pools, self._began, self._deadline = servers, pools, began, deadline
+        self._again = again
 
     async def exchange(self, place: Place, commands: Sequence[Command]) -> list[Any]:
-        return await self._pools.pool(place).exchange(commands, self._deadline, self._again)
+        return await self._pools.pool(place).exchange(commands, self._began, self._deadline, self._again)
 
     async def exchange_all(self, parts: Sequence[tuple[Place, Sequence[Command]]]) -> list[list[Any]]:
         if len(parts) == 1:

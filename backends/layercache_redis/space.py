@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import ClassVar
+from collections.abc import Coroutine, Mapping, Sequence
+from typing import Any, ClassVar
 
 from layercache.entry import Entry, Stamps
 from layercache.spi import Change, KeySpace, Lease
@@ -24,50 +24,50 @@ class RedisSpace(KeySpace):
     def get(self, key: str) -> Entry | None:
         return self._sync.run(self._commands.get(key))
 
-    async def aget(self, key: str) -> Entry | None:
-        return await self._aio.run(self._commands.get(key))
+    def aget(self, key: str) -> Coroutine[Any, Any, Entry | None]:
+        return self._aio.run(self._commands.get(key))
 
     def get_many(self, keys: Sequence[str]) -> dict[str, Entry]:
         return self._sync.run(self._commands.get_many(keys))
 
-    async def aget_many(self, keys: Sequence[str]) -> dict[str, Entry]:
-        return await self._aio.run(self._commands.get_many(keys))
+    def aget_many(self, keys: Sequence[str]) -> Coroutine[Any, Any, dict[str, Entry]]:
+        return self._aio.run(self._commands.get_many(keys))
 
     def set(self, key: str, entry: Entry) -> bool:
         return self._sync.run(self._commands.set(key, entry))
 
-    async def aset(self, key: str, entry: Entry) -> bool:
-        return await self._aio.run(self._commands.set(key, entry))
+    def aset(self, key: str, entry: Entry) -> Coroutine[Any, Any, bool]:
+        return self._aio.run(self._commands.set(key, entry))
 
     def set_many(self, entries: Mapping[str, Entry]) -> list[str]:
         return self._sync.run(self._commands.set_many(entries))
 
-    async def aset_many(self, entries: Mapping[str, Entry]) -> list[str]:
-        return await self._aio.run(self._commands.set_many(entries))
+    def aset_many(self, entries: Mapping[str, Entry]) -> Coroutine[Any, Any, list[str]]:
+        return self._aio.run(self._commands.set_many(entries))
 
     def update(self, key: str, change: Change) -> Entry | None:
         return self._sync.run(self._commands.update(key, change), again=False)
 
-    async def aupdate(self, key: str, change: Change) -> Entry | None:
-        return await self._aio.run(self._commands.update(key, change), again=False)
+    def aupdate(self, key: str, change: Change) -> Coroutine[Any, Any, Entry | None]:
+        return self._aio.run(self._commands.update(key, change), again=False)
 
     def delete(self, key: str) -> bool:
         return self._sync.run(self._commands.delete(key))
 
-    async def adelete(self, key: str) -> bool:
-        return await self._aio.run(self._commands.delete(key))
+    def adelete(self, key: str) -> Coroutine[Any, Any, bool]:
+        return self._aio.run(self._commands.delete(key))
 
     def delete_many(self, keys: Sequence[str]) -> int:
         return self._sync.run(self._commands.delete_many(keys))
 
-    async def adelete_many(self, keys: Sequence[str]) -> int:
-        return await self._aio.run(self._commands.delete_many(keys))
+    def adelete_many(self, keys: Sequence[str]) -> Coroutine[Any, Any, int]:
+        return self._aio.run(self._commands.delete_many(keys))
 
     def clear(self) -> None:
         self._sync.run(self._commands.clear())
 
-    async def aclear(self) -> None:
-        await self._aio.run(self._commands.clear())
+    def aclear(self) -> Coroutine[Any, Any, None]:
+        return self._aio.run(self._commands.clear())
 
     # -- stamps and leases
 
@@ -75,29 +75,29 @@ class RedisSpace(KeySpace):
         """Make every entry that carries one of `tags` invalid."""
         self._sync.run(self._commands.invalidate(tags))
 
-    async def ainvalidate(self, tags: Sequence[str]) -> None:
-        await self._aio.run(self._commands.invalidate(tags))
+    def ainvalidate(self, tags: Sequence[str]) -> Coroutine[Any, Any, None]:
+        return self._aio.run(self._commands.invalidate(tags))
 
     def stamps(self, tags: Sequence[str]) -> Stamps:
         """Return what an entry with `tags` has to carry whose load begins now."""
         return self._sync.run(self._commands.stamps(tags))
 
-    async def astamps(self, tags: Sequence[str]) -> Stamps:
-        return await self._aio.run(self._commands.stamps(tags))
+    def astamps(self, tags: Sequence[str]) -> Coroutine[Any, Any, Stamps]:
+        return self._aio.run(self._commands.stamps(tags))
 
     def lease(self, key: str, token: bytes, seconds: float) -> Lease:
         """Return the fresh entry of `key`, or grant the right to load it, for `seconds`, to the holder of `token`."""
         return self._sync.run(self._commands.lease(key, token, seconds))
 
-    async def alease(self, key: str, token: bytes, seconds: float) -> Lease:
-        return await self._aio.run(self._commands.lease(key, token, seconds))
+    def alease(self, key: str, token: bytes, seconds: float) -> Coroutine[Any, Any, Lease]:
+        return self._aio.run(self._commands.lease(key, token, seconds))
 
     def fill(self, key: str, token: bytes, entry: Entry) -> bool:
         """Store what was loaded under a lease; return False, and store nothing, where the lease is void by now."""
         return self._sync.run(self._commands.fill(key, token, entry))
 
-    async def afill(self, key: str, token: bytes, entry: Entry) -> bool:
-        return await self._aio.run(self._commands.fill(key, token, entry))
+    def afill(self, key: str, token: bytes, entry: Entry) -> Coroutine[Any, Any, bool]:
+        return self._aio.run(self._commands.fill(key, token, entry))
 
     def gauges(self) -> Mapping[str, int | float]:
         """Return what can be said without asking the server.

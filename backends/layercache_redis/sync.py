@@ -264,7 +264,7 @@ class SyncDriver:
 
     def __init__(self, servers: Servers, topology: Topology) -> None:
         self.servers, self._topology = servers, topology
-        self._pools: dict[Place, _Pool] = {}
+        self.after_fork()
 
     def run(self, steps: Steps[R], again: bool = True) -> R:
         """Drive an operation to its result.
@@ -276,12 +276,12 @@ class SyncDriver:
         Raises `BackendError` for what the server or the way to it did.
         """
         deadline = monotonic() + self.servers.options.timeout
+        direct = self._direct
         try:
             commands = next(steps)
             while True:
-                direct = self._topology.direct
                 if direct is not None:
-                    replies = self.pool(direct).exchange(commands, deadline, again)
+                    replies = direct.exchange(commands, deadline, again)
                 else:
                     replies = run(self._topology.exchange(_Asking(self, deadline, again), commands))
                 commands = steps.send(replies)
@@ -324,7 +324,9 @@ class SyncDriver:
             pool.close()
 
     def after_fork(self) -> None:
-        self._pools = {}  # the old sockets are the parent's
+        self._pools: dict[Place, _Pool] = {}  # the old sockets are the parent's
+        direct = self._topology.direct
+        self._direct = None if direct is None else self.pool(direct)
 
     def pool(self, place: Place) -> _Pool:
         found = self._pools.get(place)
