@@ -19,6 +19,7 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from struct import Struct
 from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
+from zlib import crc32
 
 from layercache.codecs.dictionaries import UnknownDictionary
 from layercache.codecs.frame import BadFrame, pack_times, unpack_stamps
@@ -293,8 +294,8 @@ class Commands:
         taken = yield from self._stamp_to_write()
         end = change.now + change.ttl
         px = 0 if math.isinf(end) else max(1, math.ceil(change.ttl * 1000))
-        times = pack_times(change.now, end, end, at)
-        (reply,) = yield from self._evaluated(TOUCH, [self._script(TOUCH, [at], taken, px, times, px)])
+        arguments = (pack_times(change.now, end, end), px)
+        (reply,) = yield from self._evaluated(TOUCH, [self._script(TOUCH, [at], taken, px, *arguments)])
         if self._checked(reply) is None:
             return None
         yield from self._told([at])
@@ -304,7 +305,8 @@ class Commands:
     def _increment(self, key: str, change: Increment) -> Steps[Entry | None]:
         at = self._names.value(key)
         taken = yield from self._stamp_to_write()
-        command = self._script(INCREMENT, [at], taken, None, change.delta, self._digit_stages)
+        arguments = (change.delta, self._digit_stages, crc32(at))
+        command = self._script(INCREMENT, [at], taken, None, *arguments)
         (reply,) = yield from self._evaluated(INCREMENT, [command])
         if self._checked(reply) is None:
             return change(None)
@@ -322,7 +324,7 @@ class Commands:
         """Decode what a script changed in place by the look of its head; what turns out to be no frame is dropped."""
         spoilt = self.foreign
         try:
-            own = next((stamp for tag, stamp in unpack_stamps(frame, at) if tag == CACHE_TAG), None)
+            own = next((stamp for tag, stamp in unpack_stamps(frame) if tag == CACHE_TAG), None)
         except BadFrame:
             own = None
         (entry,) = yield from self._living([at], [frame], [px], own)
@@ -379,7 +381,7 @@ class Commands:
             *heads, current = self._checked(reply)
             for at, head in zip(part, heads, strict=True):
                 try:
-                    stamps = unpack_stamps(head, at)
+                    stamps = unpack_stamps(head)
                 except BadFrame:
                     continue
                 if stamps and _STAMP.pack(stamps[0][1]) == current:
@@ -463,7 +465,7 @@ class Commands:
         useless = b""
         while True:
             taken = yield from self._stamp_to_write()
-            arguments = (token, max(1, math.ceil(seconds * 1000)), repr(self._now()), useless)
+            arguments = (token, max(1, math.ceil(seconds * 1000)), int(self._now() * 1000), useless)
             command = self._script(LEASE, [at], taken, None, *arguments)
             (reply,) = yield from self._evaluated(LEASE, [command])
             state, frame, px, current = self._checked(reply)

@@ -2,46 +2,44 @@
 
     magic    3 bytes   ab 'L' 'C'
     version  1 byte    1
-    times    3 x 8     created_at, fresh_until, dead_at: wall-clock seconds, inf for ever
-             4         CRC-32 over the physical key and the times
-    head     4 bytes   where the payload begins
+    times    3 x 6     created_at, fresh_until, dead_at: milliseconds of the wall clock, all bits set for ever
+    head     2 bytes   where the payload begins
              1         flags; none are defined, any set bit makes the frame unreadable
              1         length of the names of the stages, joined by ','
-             2         how many tags
+             1         how many tags
              8         the cache's own stamp, 0 for none
              ...       the names; then of each tag its length (2), its stamp (8) and its UTF-8
-             4         CRC-32 over the physical key and the head so far
     payload  ...
-    check    4 bytes   CRC-32 over the payload, going on from the head's
+    check    4 bytes   CRC-32 over the physical key, the head and the payload, XOR the one over the times
 
-All integers are big-endian. Rule: what is truncated, extended, altered, of another version or filed under another
-key is refused with `BadFrame`, never read as something else. The parts have checks of their own so that a store
-that can run a script moves the times, or counts, without the rest (docs/decisions/0006).
+All integers are big-endian. Rules: what is truncated, extended, altered, of another version or filed under another key
+is refused with `BadFrame`, never read as something else. A store that can run a script moves the times, or counts,
+without the rest, as CRC-32 is linear; what was altered before stays so (docs/decisions/0006).
 """
 
 from __future__ import annotations
 
+import math
 import struct
 from functools import lru_cache
 from typing import Final, NamedTuple
 from zlib import crc32
 
 from layercache.entry import CACHE_TAG, Stamps
-from layercache.errors import DecodeError
+from layercache.errors import DecodeError, EncodeError
 
-__all__ = ["MAX_PAYLOAD", "TIMES_AT", "BadFrame", "Frame", "pack", "pack_times", "unpack", "unpack_stamps"]
+__all__ = ["MAX_PAYLOAD", "BadFrame", "Frame", "pack", "pack_times", "unpack", "unpack_stamps"]
 
-_MAGIC: Final = b"\xabLC"
-_VERSION: Final = 1
-_OPENING: Final = _MAGIC + bytes([_VERSION])
-_TIMES: Final = struct.Struct(">ddd")
-_HEAD: Final = struct.Struct(">IBBHQ")
+_OPENING: Final = b"\xabLC\x01"
+_VERSION_AT: Final = 3
+_TIMES_AT: Final = len(_OPENING)
+_TIMES: Final = struct.Struct(">HIHIHI")  # there is no code for six bytes
+_HEAD_AT: Final = _TIMES_AT + _TIMES.size
+_HEAD: Final = struct.Struct(">HBBBQ")
+_NAMES_AT: Final = _HEAD_AT + _HEAD.size
 _TAG: Final = struct.Struct(">HQ")
 _CHECK: Final = struct.Struct(">I")
-TIMES_AT: Final = len(_OPENING)
-_HEAD_AT: Final = TIMES_AT + _TIMES.size + _CHECK.size
-_NAMES_AT: Final = _HEAD_AT + _HEAD.size
-_LEAST: Final = _NAMES_AT + 2 * _CHECK.size
+_FOR_EVER: Final = (1 << 48) - 1
 MAX_PAYLOAD: Final = (1 << 32) - 1  # what a store's own string lengths can say
 
 
@@ -65,20 +63,24 @@ class Frame(NamedTuple):
 
 
 def pack(frame: Frame, key: bytes) -> bytes:
-    """Return the bytes to keep under the physical `key`."""
+    """Return the bytes to keep under the physical `key`; `EncodeError` for tags of too many bytes."""
     head = _head(frame.stages, frame.stamps)
-    seed = crc32(key)
-    times = _TIMES.pack(frame.created_at, frame.fresh_until, frame.dead_at)
-    check = crc32(head, seed)
-    return b"".join((
-        _OPENING,
-        times,
-        _CHECK.pack(crc32(times, seed)),
-        head,
-        _CHECK.pack(check),
-        frame.payload,
-        _CHECK.pack(crc32(frame.payload, check)),
-    ))  # fmt: skip
+    times = pack_times(frame.created_at, frame.fresh_until, frame.dead_at)
+    check = crc32(frame.payload, crc32(head, crc32(key))) ^ crc32(times)
+    return b"".join((_OPENING, times, head, frame.payload, _CHECK.pack(check)))
+
+
+def pack_times(created_at: float, fresh_until: float, dead_at: float) -> bytes:
+    """Return how a frame spells its times, seconds of the wall clock: rounded down to milliseconds."""
+    created, fresh, dead = _ms(created_at), _ms(fresh_until), _ms(dead_at)
+    return _TIMES.pack(
+        created >> 32, created & 0xFFFFFFFF, fresh >> 32, fresh & 0xFFFFFFFF, dead >> 32, dead & 0xFFFFFFFF
+    )
+
+
+def _ms(seconds: float) -> int:
+    # 130.045 * 1000 is a little less than 130045; beyond 8,900 years is for ever, and before 1970 nothing was
+    return _FOR_EVER if seconds >= 2.8e11 else max(0, int(seconds * 1000 + 0.001))
 
 
 @lru_cache(maxsize=256)  # entries without tags all have the same
@@ -91,59 +93,57 @@ def _head(stages: tuple[str, ...], stamps: Stamps) -> bytes:
         else:
             spelt = tag.encode()
             tags += _TAG.pack(len(spelt), stamp) + spelt
-    begins = _NAMES_AT + len(names) + len(tags) + _CHECK.size
-    return _HEAD.pack(begins, 0, len(names), len(stamps) - (own != 0), own) + names + tags
-
-
-def pack_times(created_at: float, fresh_until: float, dead_at: float, key: bytes) -> bytes:
-    """Return what stands at `TIMES_AT` in a frame of the physical `key`."""
-    times = _TIMES.pack(created_at, fresh_until, dead_at)
-    return times + _CHECK.pack(crc32(times, crc32(key)))
+    begins, count = _NAMES_AT + len(names) + len(tags), len(stamps) - (own != 0)
+    if begins > 0xFFFF or count > 0xFF:
+        raise EncodeError("an entry carries at most 255 tags, of at most 60 kB together")
+    return _HEAD.pack(begins, 0, len(names), count, own) + names + tags
 
 
 def unpack(data: bytes, key: bytes) -> Frame:
     """Return the parts of what is kept under the physical `key`, or raise `BadFrame`.
 
-    The checks come first, so that what follows meets only what some writer meant to write: a
+    The check comes first, so that what follows meets only what some writer meant to write: a
     frame of ours, or one of a program that has the format wrong.
     """
-    seed = crc32(key)
-    begins, names, count, own, check = _checked_head(data, seed)
-    times = data[TIMES_AT : _HEAD_AT - 4]
+    begins, flags, names, count, own = _parsed_head(data)
     payload = data[begins:-4]
-    if crc32(times, seed) != int.from_bytes(data[_HEAD_AT - 4 : _HEAD_AT]) or crc32(
-        payload, check
-    ) != int.from_bytes(data[-4:]):
-        raise BadFrame("altered")
-    created_at, fresh_until, dead_at = _TIMES.unpack(times)
-    tags_at = _NAMES_AT + names
-    stamps: Stamps = ((CACHE_TAG, own),) if own else ()
-    if count or tags_at != begins - 4:
-        stamps += _tags(data[tags_at : begins - 4], count)
-    return Frame(_stages(data[_NAMES_AT:tags_at]), created_at, fresh_until, dead_at, stamps, payload)
-
-
-def unpack_stamps(data: bytes, key: bytes) -> Stamps:
-    """Return the stamps of a frame whose beginning `data` is; `BadFrame` where it has no whole head."""
-    begins, names, count, own, _ = _checked_head(data, crc32(key))
-    tags = _tags(data[_NAMES_AT + names : begins - 4], count)
-    return ((CACHE_TAG, own), *tags) if own else tags
-
-
-def _checked_head(data: bytes, seed: int) -> tuple[int, int, int, int, int]:
-    if len(data) < _LEAST or data[:3] != _MAGIC:
-        raise BadFrame("foreign")
-    if data[3] != _VERSION:
-        raise BadFrame("version")
-    begins, flags, names, count, own = _HEAD.unpack_from(data, _HEAD_AT)
-    if not _NAMES_AT + names + 4 <= begins <= len(data) - 4:
-        raise BadFrame("length")
-    check = crc32(data[_HEAD_AT : begins - 4], seed)
-    if check != int.from_bytes(data[begins - 4 : begins]):
+    check = crc32(payload, crc32(data[_HEAD_AT:begins], crc32(key))) ^ crc32(data[_TIMES_AT:_HEAD_AT])
+    if check != int.from_bytes(data[-4:]):
         raise BadFrame("altered")
     if flags:
         raise BadFrame("flags")
-    return begins, names, count, own, check
+    tags_at = _NAMES_AT + names
+    stamps: Stamps = ((CACHE_TAG, own),) if own else ()
+    if count or tags_at != begins:
+        stamps += _tags(data[tags_at:begins], count)
+    created_high, created, fresh_high, fresh, dead_high, dead = _TIMES.unpack_from(data, _TIMES_AT)
+    fresh_ms, dead_ms = fresh_high << 32 | fresh, dead_high << 32 | dead
+    return Frame(
+        _stages(data[_NAMES_AT:tags_at]),
+        (created_high << 32 | created) / 1000,
+        math.inf if fresh_ms == _FOR_EVER else fresh_ms / 1000,
+        math.inf if dead_ms == _FOR_EVER else dead_ms / 1000,
+        stamps,
+        payload,
+    )
+
+
+def unpack_stamps(data: bytes) -> Stamps:
+    """Return the stamps of a frame that begins with `data`, unchecked; `BadFrame` where its head is not whole."""
+    begins, _, names, count, own = _parsed_head(data)
+    tags = _tags(data[_NAMES_AT + names : begins], count)
+    return ((CACHE_TAG, own), *tags) if own else tags
+
+
+def _parsed_head(data: bytes) -> tuple[int, int, int, int, int]:
+    if len(data) < _NAMES_AT + 4 or data[:_VERSION_AT] != _OPENING[:_VERSION_AT]:
+        raise BadFrame("foreign")
+    if data[_VERSION_AT] != _OPENING[_VERSION_AT]:
+        raise BadFrame("version")
+    begins, flags, names, count, own = _HEAD.unpack_from(data, _HEAD_AT)
+    if not _NAMES_AT + names <= begins <= len(data) - 4:
+        raise BadFrame("length")
+    return begins, flags, names, count, own
 
 
 def _tags(data: bytes, count: int) -> Stamps:

@@ -1,12 +1,13 @@
 """The stage `zstd`: Zstandard compression (RFC 8878), with a trained dictionary where there is one.
 
-What it makes is one zstd frame, which says its content's size and, in its header, which dictionary it needs.
+What it makes is one zstd frame without its magic number, as the stage has a name already. The frame says its
+content's size and, in its header, which dictionary it needs.
 """
 
 from __future__ import annotations
 
 from threading import local
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Final
 
 import zstandard
 from pydantic import Field
@@ -17,6 +18,9 @@ from layercache.options import options
 from layercache.spi import Transform
 
 __all__ = ["ZstdOptions", "ZstdStage"]
+
+
+_MAGIC: Final = zstandard.MAGIC_NUMBER.to_bytes(4, "little")
 
 
 @options
@@ -57,9 +61,12 @@ class ZstdStage(Transform):
         except KeyError:
             compressor = self._new_compressor(dictionary)
         compressed: bytes = compressor.compress(payload)
-        return compressed if len(compressed) < len(payload) else None
+        shrunk = compressed[len(_MAGIC) :]
+        # the frame takes five bytes to name the stage
+        return shrunk if len(shrunk) + 5 < len(payload) else None
 
     def decode(self, payload: bytes, max_bytes: int) -> bytes:
+        payload = _MAGIC + payload
         try:
             # the decompressor ignores max_output_size where the content says its size itself
             size = zstandard.frame_content_size(payload)

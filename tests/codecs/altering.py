@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from hypothesis import strategies as st
 
 from layercache.codecs.frame import Frame
 
-times = st.floats(allow_nan=False)
+moments = st.integers(0, 10**13).map(lambda ms: ms / 1000)
+ends = moments | st.just(math.inf)
 names = st.text(st.characters(exclude_characters=",", exclude_categories=("Cs",)), min_size=1, max_size=12)
 tags = st.tuples(st.text(max_size=20).filter(lambda tag: tag != "*"), st.integers(0, 2**64 - 1))
 own_stamps = st.lists(st.tuples(st.just("*"), st.integers(1, 2**64 - 1)), max_size=1)
@@ -16,9 +18,9 @@ stamps = st.builds(lambda own, others: (*own, *others), own_stamps, st.lists(tag
 frames = st.builds(
     Frame,
     stages=st.lists(names, min_size=1, max_size=4).map(tuple),
-    created_at=times,
-    fresh_until=times,
-    dead_at=times,
+    created_at=moments,
+    fresh_until=ends,
+    dead_at=ends,
     stamps=stamps,
     payload=st.binary(max_size=300),
 )

@@ -8,12 +8,12 @@ from typing import Any
 from zlib import crc32
 
 import pytest
-from altering import altered, frames
-from altering import times as finite
+from altering import altered, ends, frames, moments
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from layercache.codecs.frame import TIMES_AT, BadFrame, Frame, pack, pack_times, unpack, unpack_stamps
+from layercache.codecs.frame import BadFrame, Frame, pack, pack_times, unpack, unpack_stamps
+from layercache.errors import EncodeError
 
 KEY = b"app:stock:quote:AAPL"
 FRAME = Frame(
@@ -25,32 +25,22 @@ FRAME = Frame(
     payload=b'{"price":189.5}',
 )
 GOLDEN = bytes.fromhex(
-    "ab4c430141d954fc4010000041d954fc43d000007ff00000000000002385256c"
-    "0000005b0009000200000000000001026a736f6e2c7a7374640004ffffffffff"
-    "ffffff6e65777300060000000000000007eca3bcec8b9d50f0bd147b22707269"
-    "6365223a3138392e357dfbaffa3a"
+    "ab4c4301018bcfe568fa018bcfe5a392ffffffffffff004a0009020000000000"
+    "0001026a736f6e2c7a7374640004ffffffffffffffff6e657773000600000000"
+    "00000007eca3bcec8b9d7b227072696365223a3138392e357d75319ca6"
 )
 
 thoroughly = settings(deadline=None, max_examples=300)
 
 
 def signed(opening: bytes, times: bytes, head: bytes, payload: bytes) -> bytes:
-    """As a writer would leave it that has the format wrong and the checks right."""
-    check = crc32(head, crc32(KEY))
-    parts = (
-        opening,
-        times,
-        struct.pack(">I", crc32(times, crc32(KEY))),
-        head,
-        struct.pack(">I", check),
-        payload,
-        struct.pack(">I", crc32(payload, check)),
-    )
-    return b"".join(parts)
+    """As a writer would leave it that has the format wrong and the check right."""
+    check = crc32(payload, crc32(head, crc32(KEY))) ^ crc32(times)
+    return b"".join((opening, times, head, payload, struct.pack(">I", check)))
 
 
-OPENING, TIMES, PAYLOAD = GOLDEN[:4], GOLDEN[4:28], FRAME.payload
-HEAD = GOLDEN[32 : -len(PAYLOAD) - 8]
+OPENING, TIMES, PAYLOAD = GOLDEN[:4], GOLDEN[4:22], FRAME.payload
+HEAD = GOLDEN[22 : -len(PAYLOAD) - 4]
 
 
 def test_the_format_does_not_change_unnoticed() -> None:
@@ -145,20 +135,20 @@ def test_foreign_content_is_refused(data: bytes) -> None:
         (GOLDEN[:20] + b"\x00" + GOLDEN[21:], "altered"),
         (GOLDEN[:50] + b"\x00" + GOLDEN[51:], "altered"),
         (GOLDEN[:-6] + b"\x00" + GOLDEN[-5:], "altered"),
-        (signed(OPENING, TIMES, HEAD[:4] + b"\x80" + HEAD[5:], PAYLOAD), "flags"),
-        (GOLDEN[: len(GOLDEN) - len(PAYLOAD) - 5], "length"),  # ends within the head
+        (signed(OPENING, TIMES, HEAD[:2] + b"\x80" + HEAD[3:], PAYLOAD), "flags"),
+        (GOLDEN[: len(GOLDEN) - len(PAYLOAD) - 3], "length"),  # ends within the head
         (signed(OPENING, TIMES, b"\xff" + HEAD[1:], PAYLOAD), "length"),  # a payload that begins nowhere
         (
-            signed(OPENING, TIMES, HEAD[:5] + b"\xff" + HEAD[6:], PAYLOAD),
+            signed(OPENING, TIMES, HEAD[:3] + b"\xff" + HEAD[4:], PAYLOAD),
             "length",
         ),  # names longer than the head
         (
-            signed(OPENING, TIMES, HEAD[:7] + b"\x01" + HEAD[8:], PAYLOAD),
+            signed(OPENING, TIMES, HEAD[:4] + b"\x01" + HEAD[5:], PAYLOAD),
             "length",
         ),  # fewer tags than there are
-        (signed(OPENING, TIMES, HEAD[:6] + b"\xff\xff" + HEAD[8:], PAYLOAD), "malformed"),  # more tags
+        (signed(OPENING, TIMES, HEAD[:4] + b"\xff" + HEAD[5:], PAYLOAD), "malformed"),  # more tags
         (
-            signed(OPENING, TIMES, HEAD[:16] + b"\xff" + HEAD[17:], PAYLOAD),
+            signed(OPENING, TIMES, HEAD[:13] + b"\xff" + HEAD[14:], PAYLOAD),
             "malformed",
         ),  # a name that is no UTF-8
     ],
@@ -177,8 +167,8 @@ def test_a_writer_with_the_format_wrong_is_refused_or_read_but_never_breaks_the_
     data: Any, frame: Frame
 ) -> None:
     packed = pack(frame, KEY)
-    begins = int.from_bytes(packed[32:36])
-    parts = [packed[:4], packed[4:28], packed[32 : begins - 4], packed[begins:-4]]
+    begins = int.from_bytes(packed[22:24])
+    parts = [packed[:4], packed[4:22], packed[22:begins], packed[begins:-4]]
     spoilt = data.draw(st.integers(0, 3))
     parts[spoilt] = data.draw(altered(parts[spoilt]))
 
@@ -187,19 +177,41 @@ def test_a_writer_with_the_format_wrong_is_refused_or_read_but_never_breaks_the_
     except BadFrame:
         return
 
-    assert read.payload == parts[3]
+    assert (parts[2] + parts[3]).endswith(read.payload)
 
 
-@given(frames, st.tuples(finite, finite, finite))
+@given(frames, moments, ends, ends)
 @settings(deadline=None)
-def test_a_store_can_move_the_times_in_place(frame: Frame, times: tuple[float, float, float]) -> None:
-    packed, moved = pack(frame, KEY), pack_times(*times, KEY)
+def test_a_store_can_move_the_times_in_place(
+    frame: Frame, created_at: float, fresh_until: float, dead_at: float
+) -> None:
+    packed, times = pack(frame, KEY), pack_times(created_at, fresh_until, dead_at)
+    check = int.from_bytes(packed[-4:]) ^ crc32(packed[4:22]) ^ crc32(times)
 
-    read = unpack(packed[:TIMES_AT] + moved + packed[TIMES_AT + len(moved) :], KEY)
+    read = unpack(packed[:4] + times + packed[22:-4] + struct.pack(">I", check), KEY)
 
-    assert read == frame._replace(created_at=times[0], fresh_until=times[1], dead_at=times[2])
-    with pytest.raises(BadFrame, match="altered"):
-        unpack(packed[:TIMES_AT] + pack_times(*times, b"another") + packed[TIMES_AT + len(moved) :], KEY)
+    assert read == frame._replace(created_at=created_at, fresh_until=fresh_until, dead_at=dead_at)
+
+
+@given(frames, st.binary(min_size=1, max_size=40), st.binary(min_size=1, max_size=40))
+@settings(deadline=None)
+def test_a_frame_is_refused_under_any_other_key(frame: Frame, here: bytes, there: bytes) -> None:
+    assume(here != there)
+    for payload in (frame.payload, b"7"):  # with this one head and payload are as long as the times
+        with pytest.raises(BadFrame, match="altered"):
+            unpack(pack(frame._replace(stages=("json",), stamps=(), payload=payload), here), there)
+
+
+def test_times_are_never_rounded_up() -> None:
+    read = unpack(pack(FRAME._replace(created_at=0.0019, fresh_until=1.9999, dead_at=1e300), KEY), KEY)
+
+    assert (read.created_at, read.fresh_until, read.dead_at) == (0.001, 1.999, math.inf)
+
+
+def test_more_tags_than_a_frame_has_room_for_are_refused() -> None:
+    for tags in (("a",) * 256, ("x" * 40_000, "y" * 40_000)):
+        with pytest.raises(EncodeError, match="at most 255 tags"):
+            pack(FRAME._replace(stamps=tuple((tag, 1) for tag in tags)), KEY)
 
 
 @given(frames)
@@ -207,6 +219,6 @@ def test_a_store_can_move_the_times_in_place(frame: Frame, times: tuple[float, f
 def test_the_stamps_can_be_read_without_the_payload(frame: Frame) -> None:
     packed = pack(frame, KEY)
 
-    assert unpack_stamps(packed[: int.from_bytes(packed[32:36]) + 4], KEY) == frame.stamps
+    assert unpack_stamps(packed[: int.from_bytes(packed[22:24]) + 4]) == frame.stamps
     with pytest.raises(BadFrame):
-        unpack_stamps(packed, b"another key")
+        unpack_stamps(packed[: int.from_bytes(packed[22:24]) - 1])

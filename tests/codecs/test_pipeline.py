@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import zstandard
-from altering import altered, stamps, times
+from altering import altered, ends, moments, stamps
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -78,7 +78,7 @@ payloads = st.one_of(
     st.builds(lambda seed, size: Random(seed).randbytes(size), st.integers(0, 99), st.integers(200, 2000)),
     st.builds(lambda part, times: part * times, st.binary(min_size=1, max_size=40), st.integers(1, 200)),
 )
-entries = st.builds(Entry, payloads, st.just(MISSING), times, times, times, stamps)
+entries = st.builds(Entry, payloads, st.just(MISSING), moments, ends, ends, stamps)
 
 
 class TestRoundTrip:
@@ -248,7 +248,7 @@ class TestMaxValueBytes:
 
 
 def zstd_bomb(size: int, *, says_size: bool = True) -> bytes:
-    return zstandard.ZstdCompressor(write_content_size=says_size).compress(bytes(size))
+    return zstandard.ZstdCompressor(write_content_size=says_size).compress(bytes(size))[4:]  # the stage leaves out the magic number
 
 
 def gzip_bomb(size: int) -> bytes:
@@ -268,7 +268,7 @@ BOMBS = {
     "a thousand gzip streams": (("json", "gzip"), zlib.compress(bytes(MB - 1), wbits=31) * 1000),
     "gzip twice": (("json", "gzip", "gzip"), zlib.compress(gzip_bomb(128 * MB), wbits=31)),
     "zstd in gzip": (("json", "zstd", "gzip"), zlib.compress(zstd_bomb(128 * MB), wbits=31)),
-    "gzip in zstd": (("json", "gzip", "zstd"), zstandard.compress(gzip_bomb(128 * MB))),
+    "gzip in zstd": (("json", "gzip", "zstd"), zstandard.compress(gzip_bomb(128 * MB))[4:]),
 }
 
 

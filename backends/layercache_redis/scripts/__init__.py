@@ -1,4 +1,4 @@
-"""The scripts: each a file of this folder, with the prelude in front, and `frames` where it looks at frames.
+"""The scripts: each a file of this folder, with the prelude in front, and what else it needs.
 
 A function that a script does not need costs it a tenth of a microsecond, in which the server serves nobody else.
 """
@@ -29,8 +29,8 @@ _FOLDER = Path(__file__).parent
 class Script:
     """A script by its text, and by the digest that a server knows it by."""
 
-    def __init__(self, name: str, *, frames: bool = False) -> None:
-        files = ("prelude", "frames", name) if frames else ("prelude", name)
+    def __init__(self, name: str, *before: str) -> None:
+        files = ("prelude", *before, name)
         parts = [_FOLDER.joinpath(f"{file}.lua").read_text(encoding="utf-8") for file in files]
         self.name, self.text = name, "".join(parts)
         self.sha = sha1(self.text.encode(), usedforsecurity=False).hexdigest()
@@ -38,6 +38,6 @@ class Script:
 
 SET, DELETE, PURGE = Script("set"), Script("delete"), Script("purge")
 STAMP, INVALIDATE = Script("stamp"), Script("invalidate")
-ADD, SWAP = Script("add", frames=True), Script("swap", frames=True)
-TOUCH, INCREMENT = Script("touch", frames=True), Script("increment", frames=True)
-LEASE, FILL = Script("lease", frames=True), Script("fill", frames=True)
+ADD, SWAP = Script("add", "frames"), Script("swap", "frames")
+TOUCH, INCREMENT = Script("touch", "frames", "crc"), Script("increment", "frames", "crc")
+LEASE, FILL = Script("lease", "frames"), Script("fill", "frames")

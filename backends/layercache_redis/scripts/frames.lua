@@ -8,7 +8,7 @@ end
 
 -- Whether a frame of ours is valid as far as the cache's stamp goes; checks and tags are the caller's to see.
 local function is_valid(frame, stamp)
-  return frame and #frame >= 56 and string.sub(frame, 1, 4) == '\171LC\1' and string.sub(frame, 41, 48) == stamp
+  return frame and #frame >= 40 and string.sub(frame, 1, 4) == '\171LC\1' and string.sub(frame, 28, 35) == stamp
 end
 
 -- What is under the key is of no use to anybody: away with it. A frame of another version is somebody's.

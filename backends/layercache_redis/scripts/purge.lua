@@ -2,7 +2,7 @@
 local current, dropped = current_stamp(), 0
 for i = 1, n do
   local head = redis.pcall('GETRANGE', KEYS[2 * i - 1], 0, 63)
-  if type(head) == 'string' and string.sub(head, 1, 4) == '\171LC\1' and string.sub(head, 41, 48) ~= current then
+  if type(head) == 'string' and string.sub(head, 1, 4) == '\171LC\1' and string.sub(head, 28, 35) ~= current then
     dropped = dropped + redis.call('UNLINK', KEYS[2 * i - 1])
   end
 end
