@@ -46,7 +46,7 @@ from layercache_redis.scripts import (
 from layercache_redis.stamps import KnownStamps, new_stamp
 from layercache_redis.wire import Command, Refusal
 
-__all__ = ["Commands", "Setting", "Steps"]
+__all__ = ["Commands", "Encoded", "Setting", "Steps"]
 
 R = TypeVar("R")
 
@@ -96,6 +96,16 @@ class _Taken(NamedTuple):
     def corrected(self, reply: bytes) -> _Taken:
         """Return what to take instead, by a script's refusal."""
         return _Taken(_STAMP.unpack(reply)[0], new_stamp(), self.version)
+
+
+class Encoded(NamedTuple):
+    """What is stored of one entry: under which name, as which frame, for how many milliseconds (0 for ever), and which
+    stamp of the cache the frame carries."""
+
+    at: bytes
+    frame: bytes
+    px: int
+    stamp: int
 
 
 class Commands:
@@ -208,17 +218,41 @@ class Commands:
     # -- writing
 
     def set(self, key: str, entry: Entry) -> Steps[bool]:
-        own = self._stamps.own()
-        if own is not None and self._dictionary_known:
-            at, px = self._names.value(key), self._px(entry)
-            taken = _Taken(own, new_stamp(), self._stamps.version)
-            (reply,) = yield [self._script(SET, [at], taken, px, self._frame(entry, at, own), px)]
+        encoded = self.encoded(key, entry)
+        if encoded is not None:
+            (reply,) = yield [self._set_of([encoded], encoded.px)]
             if reply == 1:
                 if self._setting.cluster:
-                    yield from self._told([at])
+                    yield from self._told([encoded.at])
                 return True
-        yield from self.set_many({key: entry})  # what else it may be, is seen to there
+        yield from self.set_many({key: entry})  # what else the reply may be, is seen to there
         return True
+
+    def encoded(self, key: str, entry: Entry) -> Encoded | None:
+        """Return `entry` ready for `set_encoded`; None where its stamp or its dictionary has to be asked for."""
+        own = self._stamps.own()
+        if own is None or not self._dictionary_known:
+            return None
+        at = self._names.value(key)
+        return Encoded(at, self._frame(entry, at, own), self._px(entry), own)
+
+    def set_encoded(self, entries: Sequence[Encoded]) -> Steps[bool]:
+        """Store entries in one round trip; return whether it went as usual. If not, store them by `set_many`."""
+        most, stamp = 1 if self._setting.cluster else _MOST, entries[0].stamp
+        if any(entry.stamp != stamp for entry in entries):
+            return False
+        parts = [entries[first : first + most] for first in range(0, len(entries), most)]
+        replies = yield [self._set_of(part, _longest([entry.px for entry in part])) for part in parts]
+        if any(reply != 1 for reply in replies):
+            return False
+        if self._setting.cluster:
+            yield from self._told([entry.at for entry in entries])
+        return True
+
+    def _set_of(self, entries: Sequence[Encoded], longest: int) -> Command:
+        taken = _Taken(entries[0].stamp, new_stamp(), self._stamps.version)
+        words = [word for entry in entries for word in (entry.frame, entry.px)]
+        return self._script(SET, [entry.at for entry in entries], taken, longest, *words)
 
     def set_many(self, entries: Mapping[str, Entry]) -> Steps[list[str]]:
         # all are encoded before any is sent: nothing is stored by halves
@@ -251,13 +285,10 @@ class Commands:
         return refused
 
     def _set_command(self, part: Sequence[bytes], ats: Mapping[bytes, Entry], taken: _Taken) -> Command:
-        arguments: list[bytes | int] = []
-        longest = 1
-        for at in part:
-            px = self._px(ats[at])
-            arguments += [self._frame(ats[at], at, taken.stamp), px]
-            longest = 0 if px == 0 or longest == 0 else max(longest, px)
-        return self._script(SET, part, taken, longest, *arguments)
+        pxs = [self._px(ats[at]) for at in part]
+        frames = [self._frame(ats[at], at, taken.stamp) for at in part]
+        words = [word for pair in zip(frames, pxs, strict=True) for word in pair]
+        return self._script(SET, part, taken, _longest(pxs), *words)
 
     def update(self, key: str, change: Change) -> Steps[Entry | None]:
         """Apply `change` atomically: by a script of its own where there is one, else by comparing and swapping."""
@@ -377,9 +408,9 @@ class Commands:
         replies = yield from self._evaluated(DELETE, commands)
         yield from self._told(ats)
         stamped: list[Stamps] = []
-        for part, reply in zip(parts, replies, strict=True):
+        for reply in replies:
             *heads, current = self._checked(reply)
-            for at, head in zip(part, heads, strict=True):
+            for head in heads:
                 try:
                     stamps = unpack_stamps(head)
                 except BadFrame:
@@ -627,6 +658,11 @@ class Commands:
         if isinstance(reply, Refusal):
             raise BackendError(self._setting.backend, f"the server refused: {reply}") from reply
         return reply
+
+
+def _longest(pxs: Sequence[int]) -> int:
+    """Return the longest of some lives in milliseconds; 0, for ever, is longer than all."""
+    return 0 if 0 in pxs else max(pxs)
 
 
 def _stamp(data: Any) -> int | None:

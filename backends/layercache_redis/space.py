@@ -11,6 +11,7 @@ from layercache_redis.aio import AioDriver
 from layercache_redis.commands import Commands
 from layercache_redis.log import Log
 from layercache_redis.sync import SyncDriver
+from layercache_redis.turns import JoinedSets
 
 __all__ = ["RedisSpace"]
 
@@ -20,6 +21,7 @@ class RedisSpace(KeySpace):
 
     def __init__(self, commands: Commands, sync: SyncDriver, aio: AioDriver, log: Log) -> None:
         self._commands, self._sync, self._aio, self.log = commands, sync, aio, log
+        self._sets = JoinedSets(commands, aio)
 
     def get(self, key: str) -> Entry | None:
         return self._sync.run(self._commands.get(key))
@@ -37,7 +39,7 @@ class RedisSpace(KeySpace):
         return self._sync.run(self._commands.set(key, entry))
 
     def aset(self, key: str, entry: Entry) -> Coroutine[Any, Any, bool]:
-        return self._aio.run(self._commands.set(key, entry))
+        return self._sets.set(key, entry)
 
     def set_many(self, entries: Mapping[str, Entry]) -> list[str]:
         return self._sync.run(self._commands.set_many(entries))

@@ -33,8 +33,8 @@ __all__ = ["MAX_PAYLOAD", "BadFrame", "Frame", "pack", "pack_times", "unpack", "
 _OPENING: Final = b"\xabLC\x01"
 _VERSION_AT: Final = 3
 _TIMES_AT: Final = len(_OPENING)
-_TIMES: Final = struct.Struct(">HIHIHI")  # there is no code for six bytes
-_HEAD_AT: Final = _TIMES_AT + _TIMES.size
+_TIMES_SIZE: Final = 18
+_HEAD_AT: Final = _TIMES_AT + _TIMES_SIZE
 _HEAD: Final = struct.Struct(">HBBBQ")
 _NAMES_AT: Final = _HEAD_AT + _HEAD.size
 _TAG: Final = struct.Struct(">HQ")
@@ -72,10 +72,7 @@ def pack(frame: Frame, key: bytes) -> bytes:
 
 def pack_times(created_at: float, fresh_until: float, dead_at: float) -> bytes:
     """Return how a frame spells its times, seconds of the wall clock: rounded down to milliseconds."""
-    created, fresh, dead = _ms(created_at), _ms(fresh_until), _ms(dead_at)
-    return _TIMES.pack(
-        created >> 32, created & 0xFFFFFFFF, fresh >> 32, fresh & 0xFFFFFFFF, dead >> 32, dead & 0xFFFFFFFF
-    )
+    return (_ms(created_at) << 96 | _ms(fresh_until) << 48 | _ms(dead_at)).to_bytes(_TIMES_SIZE)
 
 
 def _ms(seconds: float) -> int:
@@ -106,8 +103,8 @@ def unpack(data: bytes, key: bytes) -> Frame:
     frame of ours, or one of a program that has the format wrong.
     """
     begins, flags, names, count, own = _parsed_head(data)
-    payload = data[begins:-4]
-    check = crc32(payload, crc32(data[_HEAD_AT:begins], crc32(key))) ^ crc32(data[_TIMES_AT:_HEAD_AT])
+    payload, times = data[begins:-4], data[_TIMES_AT:_HEAD_AT]
+    check = crc32(payload, crc32(data[_HEAD_AT:begins], crc32(key))) ^ crc32(times)
     if check != int.from_bytes(data[-4:]):
         raise BadFrame("altered")
     if flags:
@@ -116,16 +113,12 @@ def unpack(data: bytes, key: bytes) -> Frame:
     stamps: Stamps = ((CACHE_TAG, own),) if own else ()
     if count or tags_at != begins:
         stamps += _tags(data[tags_at:begins], count)
-    created_high, created, fresh_high, fresh, dead_high, dead = _TIMES.unpack_from(data, _TIMES_AT)
-    fresh_ms, dead_ms = fresh_high << 32 | fresh, dead_high << 32 | dead
-    return Frame(
-        _stages(data[_NAMES_AT:tags_at]),
-        (created_high << 32 | created) / 1000,
-        math.inf if fresh_ms == _FOR_EVER else fresh_ms / 1000,
-        math.inf if dead_ms == _FOR_EVER else dead_ms / 1000,
-        stamps,
-        payload,
-    )
+    all_times = int.from_bytes(times)
+    fresh, dead = all_times >> 48 & _FOR_EVER, all_times & _FOR_EVER
+    fresh_until = math.inf if fresh == _FOR_EVER else fresh / 1000
+    dead_at = math.inf if dead == _FOR_EVER else dead / 1000
+    stages = _stages(data[_NAMES_AT:tags_at])
+    return Frame(stages, (all_times >> 96) / 1000, fresh_until, dead_at, stamps, payload)
 
 
 def unpack_stamps(data: bytes) -> Stamps:
