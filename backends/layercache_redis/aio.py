@@ -158,15 +158,12 @@ class _Pool:
         self._opening: asyncio.Task[_Connection] | None = None
         self.circuit = servers.circuit(place)
 
-    async def exchange(
-        self, commands: Sequence[Command], began: float, deadline: float, again: bool
-    ) -> list[Any]:
+    async def exchange(self, commands: Sequence[Command], began: float, deadline: float) -> list[Any]:
         """Send `commands` and return their replies.
 
         Args:
             began: when the operation did, monotonic seconds.
             deadline: when it has to be over.
-            again: whether the commands can be executed twice without harm.
         """
         circuit = self.circuit
         if circuit.is_open:
@@ -176,11 +173,8 @@ class _Pool:
         try:
             replies = await connection.send(data, len(commands), began, deadline)
         except ConnectionEnded as error:
-            if not again:
-                circuit.ended(error)
-                raise
-            connection = self._best(monotonic()) or await self._opened(began, deadline)
-            replies = await self._resent(connection, data, len(commands), deadline)
+            circuit.ended(error)
+            raise
         except RedisError as error:
             circuit.failed(began, error)
             raise
@@ -188,17 +182,6 @@ class _Pool:
         if type(replies[0]) is Refusal and replies[0].is_outage:
             circuit.failed(monotonic(), replies[0])
         return replies
-
-    async def _resent(self, connection: _Connection, data: bytes, count: int, deadline: float) -> list[Any]:
-        began = deadline - self._timeout
-        try:
-            return await connection.send(data, count, monotonic(), deadline)
-        except ConnectionEnded as error:
-            self.circuit.ended(error)
-            raise
-        except RedisError as error:
-            self.circuit.failed(began, error)
-            raise
 
     def _best(self, now: float) -> _Connection | None:
         """Return a connection to use now; None where there is none at all."""
@@ -316,12 +299,8 @@ class AioDriver:
         self._loops: WeakKeyDictionary[asyncio.AbstractEventLoop, _LoopPools]
         self.after_fork()
 
-    async def run(self, steps: Steps[R], again: bool = True) -> R:
+    async def run(self, steps: Steps[R]) -> R:
         """Drive an operation to its result.
-
-        Args:
-            steps: the operation.
-            again: whether it can be executed twice without harm.
 
         Raises `BackendError` for what the server or the way to it did.
         """
@@ -335,9 +314,9 @@ class AioDriver:
             commands = next(steps)
             while True:
                 if direct is not None:
-                    replies = await direct.exchange(commands, began, deadline, again)
+                    replies = await direct.exchange(commands, began, deadline)
                 else:
-                    asking = _Asking(self._servers, pools, began, deadline, again)
+                    asking = _Asking(self._servers, pools, began, deadline)
                     replies = await self._topology.exchange(asking, commands)
                 commands = steps.send(replies)
         except StopIteration as end:
@@ -377,14 +356,11 @@ class AioDriver:
 class _Asking:
     """How a topology reaches servers from a loop: all at once, by one deadline."""
 
-    def __init__(
-        self, servers: Servers, pools: _LoopPools, began: float, deadline: float, again: bool
-    ) -> None:
+    def __init__(self, servers: Servers, pools: _LoopPools, began: float, deadline: float) -> None:
         self._servers, self._pools, self._began, self._deadline = servers, pools, began, deadline
-        self._again = again
 
     async def exchange(self, place: Place, commands: Sequence[Command]) -> list[Any]:
-        return await self._pools.pool(place).exchange(commands, self._began, self._deadline, self._again)
+        return await self._pools.pool(place).exchange(commands, self._began, self._deadline)
 
     async def exchange_all(self, parts: Sequence[tuple[Place, Sequence[Command]]]) -> list[list[Any]]:
         if len(parts) == 1:

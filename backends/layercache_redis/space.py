@@ -48,10 +48,10 @@ class RedisSpace(KeySpace):
         return self._aio.run(self._commands.set_many(entries))
 
     def update(self, key: str, change: Change) -> Entry | None:
-        return self._sync.run(self._commands.update(key, change), again=False)
+        return self._sync.run(self._commands.update(key, change))
 
     def aupdate(self, key: str, change: Change) -> Coroutine[Any, Any, Entry | None]:
-        return self._aio.run(self._commands.update(key, change), again=False)
+        return self._aio.run(self._commands.update(key, change))
 
     def delete(self, key: str) -> bool:
         return self._sync.run(self._commands.delete(key))

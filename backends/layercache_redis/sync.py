@@ -6,19 +6,19 @@ connection from a deque, sends one piece, and reads until all replies are there.
 Rules:
 1. Whoever does not read all of its answers closes the connection: nobody reads another's.
 2. Every wait, for a connection as well, ends at the operation's deadline.
-3. A kept connection may have been ended by the server since it was last used. What can be done twice is then sent
-   again, once, over a new one; for what cannot, the connection is looked at before.
+3. A kept connection that the server has ended since, or has sent anything over, is not used again: it is looked at
+   before each use, which takes 0.3 µs. Nothing is ever sent twice.
 """
 
 from __future__ import annotations
 
 import select
 import socket
+import ssl
 import threading
 from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
-from functools import cached_property
 from time import monotonic
 from typing import Any, TypeVar
 
@@ -56,6 +56,8 @@ class SyncConnection:
         except OSError as error:
             raise unreachable(place, error) from error
         self._limit = 0.0  # the time-out that the socket has
+        self._poll = select.poll()
+        self._poll.register(self._socket, select.POLLIN)
         self._reader = new_reader()
         self._send, self._recv = self._socket.sendall, self._socket.recv
         self._feed, self._gets = self._reader.feed, self._reader.gets
@@ -97,15 +99,22 @@ class SyncConnection:
             raise ConnectionEnded(f"{self.place} answered what nobody asked")
         return replies
 
-    @cached_property
-    def _poll(self) -> Any:
-        poll = select.poll()
-        poll.register(self._socket, select.POLLIN)
-        return poll
-
     def is_stale(self) -> bool:
         """Whether the server has ended it, or sent what nobody asked for."""
-        return bool(self._poll.poll(0))
+        return bool(self._poll.poll(0)) and not self._has_only_housekeeping()
+
+    def _has_only_housekeeping(self) -> bool:
+        """Whether what can be read is TLS's own, such as the session tickets that follow a handshake."""
+        if not isinstance(self._socket, ssl.SSLSocket):
+            return False
+        self._set_limit(0.0)
+        try:
+            self._recv(1)
+        except (ssl.SSLWantReadError, TimeoutError):
+            return True
+        except OSError:
+            return False
+        return False
 
     def close(self) -> None:
         self._socket.close()
@@ -154,37 +163,23 @@ class _Pool:
         self._waiting = 0
         self._closings = 0
 
-    def exchange(self, commands: Sequence[Command], deadline: float, again: bool) -> list[Any]:
-        """Send `commands` and return their replies.
-
-        Args:
-            again: whether they can be executed twice without harm.
-        """
+    def exchange(self, commands: Sequence[Command], deadline: float) -> list[Any]:
+        """Send `commands` and return their replies."""
         circuit = self.circuit
         if circuit.is_open:
             circuit.check()
         began, data = deadline - self._options.timeout, packed(commands)
         closings = self._closings
-        connection, kept = self._take(deadline, usable=again)
-        while True:
-            try:
-                replies = connection.exchange(data, len(commands), deadline)
-            except ConnectionEnded as error:
-                self._drop(connection)
-                if not (kept and again):
-                    circuit.ended(error)
-                    raise
-                self.close_idle()  # what ended one has most likely ended all
-                connection, kept = self._new(deadline), False
-            except RedisError as error:
-                self._drop(connection)
+        connection = self._take(deadline)
+        try:
+            replies = connection.exchange(data, len(commands), deadline)
+        except BaseException as error:  # a reply may still come, and would be taken for another's
+            self._drop(connection)
+            if isinstance(error, ConnectionEnded):
+                circuit.ended(error)
+            elif isinstance(error, RedisError):
                 circuit.failed(began, error)
-                raise
-            except BaseException:  # a reply is still to come
-                self._drop(connection)
-                raise
-            else:
-                break
+            raise
         circuit.answered(began)
         if type(replies[0]) is Refusal and replies[0].is_outage:
             circuit.failed(monotonic(), replies[0])
@@ -197,16 +192,15 @@ class _Pool:
                     self._changed.notify()
         return replies
 
-    def _take(self, deadline: float, *, usable: bool) -> tuple[SyncConnection, bool]:
-        """Return a connection, and whether it was used before."""
+    def _take(self, deadline: float) -> SyncConnection:
         while True:
             try:
                 connection = self._idle.pop()
             except IndexError:
                 pass
             else:
-                if usable or not connection.is_stale():
-                    return connection, True
+                if not connection.is_stale():
+                    return connection
                 self._drop(connection)
                 continue
             with self._changed:
@@ -220,11 +214,6 @@ class _Pool:
                         raise no_answer(self._place)
                 finally:
                     self._waiting -= 1
-        return self._counted(deadline), False
-
-    def _new(self, deadline: float) -> SyncConnection:
-        with self._changed:
-            self._made += 1
         return self._counted(deadline)
 
     def _counted(self, deadline: float) -> SyncConnection:
@@ -245,18 +234,15 @@ class _Pool:
             self._made -= 1
             self._changed.notify()
 
-    def close_idle(self) -> None:
+    def close(self) -> None:
+        """Close what is idle now, and what is in use when it is given back."""
+        self._closings += 1
         while self._idle:
             try:
                 connection = self._idle.pop()
             except IndexError:  # another thread took the last
                 return
             self._drop(connection)
-
-    def close(self) -> None:
-        """Close what is idle now, and what is in use when it is given back."""
-        self._closings += 1
-        self.close_idle()
 
 
 class SyncDriver:
@@ -266,12 +252,8 @@ class SyncDriver:
         self.servers, self._topology = servers, topology
         self.after_fork()
 
-    def run(self, steps: Steps[R], again: bool = True) -> R:
+    def run(self, steps: Steps[R]) -> R:
         """Drive an operation to its result.
-
-        Args:
-            steps: the operation.
-            again: whether it can be executed twice without harm.
 
         Raises `BackendError` for what the server or the way to it did.
         """
@@ -281,9 +263,9 @@ class SyncDriver:
             commands = next(steps)
             while True:
                 if direct is not None:
-                    replies = direct.exchange(commands, deadline, again)
+                    replies = direct.exchange(commands, deadline)
                 else:
-                    replies = run(self._topology.exchange(_Asking(self, deadline, again), commands))
+                    replies = run(self._topology.exchange(_Asking(self, deadline), commands))
                 commands = steps.send(replies)
         except StopIteration as end:
             result: R = end.value
@@ -336,11 +318,11 @@ class SyncDriver:
 class _Asking:
     """How a topology reaches servers from a thread: one after the other, by one deadline."""
 
-    def __init__(self, driver: SyncDriver, deadline: float, again: bool = True) -> None:
-        self._driver, self._deadline, self._again = driver, deadline, again
+    def __init__(self, driver: SyncDriver, deadline: float) -> None:
+        self._driver, self._deadline = driver, deadline
 
     async def exchange(self, place: Place, commands: Sequence[Command]) -> list[Any]:
-        return self._driver.pool(place).exchange(commands, self._deadline, self._again)
+        return self._driver.pool(place).exchange(commands, self._deadline)
 
     async def exchange_all(self, parts: Sequence[tuple[Place, Sequence[Command]]]) -> list[list[Any]]:
         return [await self.exchange(place, commands) for place, commands in parts]
