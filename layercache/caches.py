@@ -100,7 +100,8 @@ class Caches:
         if wanted is None:
             raise UnknownCache(name, self.settings.caches, self.settings.origin, self.settings.environment)
         backend = self.backend(wanted.backend)
-        layer = Layer(backend.name, backend.type, backend.key_space(name))
+        forgiving = backend.on_error == "miss"
+        layer = Layer(backend.name, backend.type, backend.key_space(name), forgiving=forgiving)
 
         def close() -> None:
             layer.space = _ClosedSpace(name)

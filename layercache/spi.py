@@ -12,10 +12,11 @@ maps keys to entries with five operations; everything else has a default here. I
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, TypeAlias, TypeVar
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Protocol, TypeAlias, TypeVar
 
 from layercache.entry import Entry, Stamps
+from layercache.errors import CacheError
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Backend",
     "Change",
+    "Finding",
     "KeySpace",
     "Lease",
     "Near",
@@ -32,6 +34,7 @@ __all__ = [
     "Opening",
     "Serializer",
     "Stage",
+    "Trained",
     "Transform",
 ]
 
@@ -222,6 +225,10 @@ class Backend(ABC):
     type: str = ""
     """The name it is offered under, filled in at opening."""
 
+    on_error: Literal["raise", "miss"] = "raise"
+    """What a cache that has this backend alone does when it fails: raise its `BackendError`, or find nothing and store
+    nothing. In a chain the other layers serve."""
+
     serializer: Serializer
     """The first stage of its codec, which gives values their normal form; set by `__init__`."""
 
@@ -254,6 +261,35 @@ class Backend(ABC):
                 own is there with `options` None.
         """
         return ()
+
+    # -- for operators, through the command `layercache`
+
+    def examine(self, caches: Sequence[str]) -> Iterable[Finding]:
+        """Look at the store and yield how it is, for `caches`, the names of those that use it.
+
+        What fails is a finding, not an exception; what cannot be reached is one within the backend's time-out. Neither
+        messages nor fixes repeat a secret.
+        """
+        return ()
+
+    def purge(self, cache: str) -> Iterator[tuple[int, int]]:
+        """Give back the space of entries that a `clear` of `cache` has left behind, of use to nobody any more.
+
+        Yields after each small step how many entries it looked at and how many it dropped; between steps, others are
+        served. Raises `BackendError`. Stores that drop everything at `clear` have nothing to do.
+        """
+        return iter(())
+
+    def train_dictionary(self, cache: str, samples: int) -> Trained:
+        """Train a dictionary from up to `samples` of the values of `cache`, and have new ones compressed with it.
+
+        Every process learns of it; what was written before stays readable. Raises `CacheError`, and changes nothing,
+        where the cache has no stage with a use for one or the values are too few; `BackendError` where the store fails.
+        """
+        raise CacheError(
+            f"backend {self.name!r} has no use for a dictionary; right is one that keeps compressed values, such as "
+            'type = "redis" with codecs = ["json", "zstd"]',
+        )
 
 
 class Stage(ABC):
@@ -303,3 +339,42 @@ class Transform(Stage):
     def decode(self, payload: bytes, max_bytes: int) -> bytes:
         """Return the original payload. Raise `DecodeError` when it is none of ours, or would be larger
         than `max_bytes`, before the memory is spent."""
+
+
+# -- what operators are told
+
+
+class Finding(NamedTuple):
+    """One thing that a look at a backend has shown.
+
+    Attributes:
+        level: "ok"; "warning", it works, but not as it should; "error", it does not.
+        subject: what was looked at, such as "memory policy"; the same words for the same thing.
+        message: how it is.
+        fix: what to do about it, "" where there is nothing to do.
+    """
+
+    level: Literal["ok", "warning", "error"]
+    subject: str
+    message: str
+    fix: str = ""
+
+
+class Trained(NamedTuple):
+    """A dictionary that is in use now, and what it does for the values that it was trained from.
+
+    Attributes:
+        id: what compressed values call it by.
+        size: its own bytes.
+        samples: how many values.
+        payload_bytes: what they take before compression.
+        without: what they take compressed without it.
+        with_dictionary: what they take compressed with it.
+    """
+
+    id: int
+    size: int
+    samples: int
+    payload_bytes: int
+    without: int
+    with_dictionary: int

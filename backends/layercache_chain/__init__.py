@@ -12,24 +12,18 @@ ends, and never raised.
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Coroutine, Mapping, Sequence
-from typing import Any, ClassVar, TypeVar
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, ClassVar
 
 from layercache.core.layer import Layer
 from layercache.core.port import Port
 from layercache.entry import Entry
-from layercache.errors import BackendError
 from layercache.inline import InlinePort, run
 from layercache.loop import LoopPort
 from layercache.options import options
-from layercache.spi import Backend, Change, KeySpace, Opening
+from layercache.spi import Backend, Change, Finding, KeySpace, Opening, Trained
 
 __all__ = ["ChainBackend", "ChainOptions"]
-
-log = logging.getLogger("layercache.chain")
-
-R = TypeVar("R")
 
 
 @options
@@ -53,7 +47,7 @@ class ChainSpace(KeySpace):
 
     async def _read(self, port: Port, key: str) -> Entry | None:
         for depth, layer in enumerate(self._layers):
-            entry = await self._tried(layer, layer.read(port, key), None)
+            entry = await layer.read(port, key)
             if entry is not None:
                 await self._fill(port, depth, {key: entry})
                 return entry
@@ -65,8 +59,7 @@ class ChainSpace(KeySpace):
             wanted = [key for key in keys if key not in found]
             if not wanted:
                 break
-            nothing: dict[str, Entry] = {}
-            here = await self._tried(layer, layer.read_many(port, wanted), nothing)
+            here = await layer.read_many(port, wanted)
             await self._fill(port, depth, here)
             found |= here
         return found
@@ -75,54 +68,37 @@ class ChainSpace(KeySpace):
         """Give `entries`, found at `depth`, to the layers before it; their times say what is left of their lives."""
         for layer in self._layers[:depth]:
             if entries:
-                await self._tried(layer, port.write_many(layer.space, entries), [])
+                await layer.write_many(port, entries)
 
     # -- writing: farthest first
 
     async def _write_many(self, port: Port, entries: Mapping[str, Entry]) -> list[str]:
         refused: list[str] = []
         for layer in reversed(self._layers):
-            here = await self._tried(layer, port.write_many(layer.space, entries), [])
+            here = await layer.write_many(port, entries)
             # what only a near layer refused is stored all the same, and read from farther away
-            refused = here if layer is self._layers[-1] else refused
+            if layer is self._layers[-1] and not layer.degraded:
+                refused = here
         return refused
 
     async def _update(self, port: Port, key: str, change: Change) -> Entry | None:
-        """The farthest layer that answers decides; the nearer ones get what it decided."""
+        """The farthest layer that answers decides; the nearer ones drop what they have. Were they given what was
+        decided, those of two callers could arrive in the other order, and the older one stay."""
         answered, changed = False, None
         for layer in reversed(self._layers):
             if not answered:
-                answered, changed = await self._tried(
-                    layer, _answer(port.update(layer.space, key, change)), (False, None)
-                )
+                answered, changed = await layer.try_update(port, key, change)
             elif changed is not None:
-                await self._tried(layer, port.write(layer.space, key, changed), False)
+                await layer.delete(port, key)
         return changed
 
     async def _delete_many(self, port: Port, keys: Sequence[str]) -> int:
-        counts = [
-            await self._tried(layer, port.delete_many(layer.space, keys), 0)
-            for layer in reversed(self._layers)
-        ]
+        counts = [await layer.delete_many(port, keys) for layer in reversed(self._layers)]
         return max(counts)
 
     async def _clear(self, port: Port) -> None:
         for layer in reversed(self._layers):
-            await self._tried(layer, port.clear(layer.space), None)
-
-    async def _tried(self, layer: Layer, operation: Coroutine[Any, Any, R], otherwise: R) -> R:
-        try:
-            result = await operation
-        except BackendError as error:
-            layer.errors += 1
-            if not layer.degraded:
-                layer.degraded = True
-                log.warning("layer %r failed; serving without it: %s", layer.name, error)
-            return otherwise
-        if layer.degraded:
-            layer.degraded = False
-            log.warning("layer %r answers again", layer.name)
-        return result
+            await layer.clear(port)
 
     # -- the verbs
 
@@ -178,10 +154,6 @@ class ChainSpace(KeySpace):
         return self._layers
 
 
-async def _answer(update: Coroutine[Any, Any, Entry | None]) -> tuple[bool, Entry | None]:
-    return True, await update
-
-
 class ChainBackend(Backend):
     Options: ClassVar[type[Any]] = ChainOptions
 
@@ -191,7 +163,10 @@ class ChainBackend(Backend):
         self.serializer = self._backends[-1].serializer
 
     def key_space(self, cache: str) -> KeySpace:
-        layers = [Layer(backend.name, backend.type, backend.key_space(cache)) for backend in self._backends]
+        layers = [
+            Layer(backend.name, backend.type, backend.key_space(cache), forgiving=True)
+            for backend in self._backends
+        ]
         return ChainSpace(layers, self.now)
 
     @classmethod
@@ -216,3 +191,18 @@ class ChainBackend(Backend):
                 "layers",
                 f"all layers need the same first stage in `codecs`, to give back the same values; here {stated}",
             )
+
+    # -- for operators
+
+    def examine(self, caches: Sequence[str]) -> Iterable[Finding]:
+        """Say which layers there are; each of them is examined by itself."""
+        named = [f"{backend.name} ({backend.type})" for backend in self._backends]
+        yield Finding("ok", "layers", f"{', '.join(named)}; nearest first")
+
+    def purge(self, cache: str) -> Iterator[tuple[int, int]]:
+        for backend in self._backends:
+            yield from backend.purge(cache)
+
+    def train_dictionary(self, cache: str, samples: int) -> Trained:
+        """Have the farthest layer do it: the one whose entries outlive a process."""
+        return self._backends[-1].train_dictionary(cache, samples)

@@ -13,11 +13,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Sequence
+from time import perf_counter
 from typing import Any, ClassVar
 from weakref import finalize
 
-from layercache.errors import MissingExtra
-from layercache.spi import Backend, KeySpace, Opening, Serializer
+from layercache.errors import BackendError, CircuitOpen, MissingExtra
+from layercache.spi import Backend, Finding, KeySpace, Opening, Serializer, Trained
 from layercache_redis.options import RedisOptions
 
 __all__ = ["RedisBackend", "RedisOptions"]
@@ -37,6 +39,7 @@ class RedisBackend(Backend):
         serializer = self.options.codecs[0].open()
         assert isinstance(serializer, Serializer)
         self.serializer = serializer
+        self.on_error = self.options.on_error
         self._parts = Parts(self.name, self.options, serializer, self.now)
         # a world that nobody has any more must not go on following the log
         finalize(self, self._parts.close).atexit = False
@@ -55,3 +58,50 @@ class RedisBackend(Backend):
 
     def after_fork(self) -> None:
         self._parts.after_fork()
+
+    # -- for operators: what these import, a service does not need
+
+    def examine(self, caches: Sequence[str]) -> Iterable[Finding]:
+        """Look at the servers, and read once as a service does; which has this process follow the log."""
+        from layercache_redis.doctor import examined
+
+        is_reached = False
+        for finding in examined(self.options, self.now, caches):
+            is_reached = is_reached or finding.level == "ok"
+            yield finding
+        if caches:
+            yield from self._own_way(caches[0], is_reached)
+
+    def _own_way(self, cache: str, is_reached: bool) -> Iterator[Finding]:
+        """Say whether this process leaves a server alone; where it is reached, by reading once as the service does."""
+        space = self._parts.space(cache)
+        if not is_reached:
+            if space.gauges()["circuits_open"]:
+                yield Finding(
+                    "warning", "circuit", "open: this process leaves the server alone, and goes without"
+                )
+            return
+        try:
+            space.get("%doctor")  # connects
+            began = perf_counter()
+            space.get("%doctor")
+        except CircuitOpen as error:
+            fix = "wait: it closes as soon as the server answers a probe"
+            yield Finding("warning", "circuit", f"open: {error.problem}", fix)
+        except BackendError as error:
+            fix = "look at what the server says, and at its own log"
+            yield Finding("error", "circuit", f"a read as the service does it fails: {error.problem}", fix)
+        else:
+            took = (perf_counter() - began) * 1000
+            yield Finding("ok", "circuit", f"closed; a read as the service does it took {took:.2f} ms")
+
+    def purge(self, cache: str) -> Iterator[tuple[int, int]]:
+        """Look through the keys of `cache`, a quarter of the time, and drop what a clear has left behind."""
+        from layercache_redis.purge import purged
+
+        return purged(self.name, self.options, cache)
+
+    def train_dictionary(self, cache: str, samples: int) -> Trained:
+        from layercache_redis.training import trained
+
+        return trained(self.name, self.options, cache, samples)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from ipaddress import IPv6Address
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 from urllib.parse import SplitResult, parse_qsl, unquote, urlencode, urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer
@@ -52,7 +52,9 @@ class Place:
     tls: bool = False
 
     def __str__(self) -> str:
-        return self.path if self.path is not None else f"{self.host}:{self.port}"
+        if self.path is not None:
+            return self.path
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -80,7 +82,7 @@ class RedisUrl:
     @property
     def places(self) -> list[Place]:
         """Where servers listen: the one, the sentinels, or some nodes of a cluster."""
-        parts = urlsplit(self.text)
+        parts = _split(self.text)
         if parts.scheme == "unix":
             return [Place(path=unquote(parts.path))]
         standard = 26379 if self.is_sentinel else 6379
@@ -90,18 +92,16 @@ class RedisUrl:
     @property
     def service(self) -> str:
         """What sentinels call the servers that they watch."""
-        return unquote(urlsplit(self.text).path.strip("/").partition("/")[0])
+        return unquote(_service_and_database(_split(self.text))[0])
 
     @property
     def database(self) -> int:
-        parts = urlsplit(self.text)
-        stated = self.query.get("db") or (parts.path.rpartition("/")[2] if parts.scheme != "unix" else "")
-        return int(stated) if stated.isdigit() else 0
+        return int(self.query.get("db") or _service_and_database(_split(self.text))[1] or 0)
 
     @property
     def login(self) -> tuple[str | None, str | None]:
         """The user and the password, each None where the URL has none."""
-        stated, at, _ = urlsplit(self.text).netloc.rpartition("@")
+        stated, at, _ = _split(self.text).netloc.rpartition("@")
         user, _, password = stated.partition(":")
         query = self.query
         return (
@@ -111,10 +111,10 @@ class RedisUrl:
 
     @property
     def query(self) -> dict[str, str]:
-        return dict(_query(urlsplit(self.text)))
+        return dict(_query(_split(self.text)))
 
     def __str__(self) -> str:
-        parts = urlsplit(self.text)
+        parts = _split(self.text)
         login, at, place = parts.netloc.rpartition("@")
         user, colon, _ = login.partition(":")
         query = [(name, _MASK if "password" in name else value) for name, value in _query(parts)]
@@ -123,6 +123,25 @@ class RedisUrl:
 
     def __repr__(self) -> str:
         return f"RedisUrl({str(self)!r})"
+
+
+def _split(text: str) -> SplitResult:
+    """Split a URL that may name several hosts, where `urlsplit` of some Pythons refuses all but one IPv6 address."""
+    scheme, _, rest = text.partition("://")
+    place, _, query = rest.partition("?")
+    netloc, slash, path = place.partition("/")
+    return SplitResult(scheme, netloc, slash + path, query, "")
+
+
+def _service_and_database(parts: SplitResult) -> tuple[str, str]:
+    """Return the service, '' where it is not for sentinels, and the database as it stands, '' for none."""
+    if parts.scheme == "unix":
+        return "", ""
+    path = parts.path.removeprefix("/")
+    if not parts.scheme.endswith("+sentinel"):
+        return "", path
+    service, _, database = path.partition("/")
+    return service, database
 
 
 def _hosts(parts: SplitResult, standard_port: int) -> list[tuple[str, int]] | None:
@@ -164,8 +183,8 @@ def _problems(text: str) -> Iterator[str]:
     if not text.startswith(tuple(f"{scheme}://" for scheme in _QUERY_OF)):
         yield "is no address of a Redis server"
         return
+    parts = _split(text)
     try:
-        parts = urlsplit(text)
         hosts = None if parts.scheme == "unix" else _hosts(parts, 1)
     except ValueError:  # a port that is no number, or brackets of an IPv6 address that do not match
         yield "has no host and port; in a password '/', '?' and '@' are written %2F, %3F and %40"
@@ -181,15 +200,12 @@ def _problems(text: str) -> Iterator[str]:
         several = parts.scheme.endswith(("+sentinel", "+cluster"))
         if hosts is None or (len(hosts) > 1 and not several):
             yield "has no host and port"
-        path = parts.path
-        if parts.scheme.endswith("+sentinel"):
-            service, _, database = path.strip("/").partition("/")
-            path = f"/{database}" if database else ""
-            if not service:
-                yield "names no service, which sentinels know their servers by"
-        if parts.scheme.endswith("+cluster") and path not in {"", "/"}:
+        service, database = _service_and_database(parts)
+        if parts.scheme.endswith("+sentinel") and not service:
+            yield "names no service, which sentinels know their servers by"
+        if parts.scheme.endswith("+cluster") and database:
             yield "names a database, which a cluster does not have"
-        elif not re.fullmatch(r"/?|/[0-9]{1,9}", path):
+        elif not re.fullmatch(r"|[0-9]{1,9}", database):
             yield "names a database that is no number"
     allowed = _QUERY_OF[parts.scheme]
     for name, value in _query(parts):
@@ -235,6 +251,8 @@ class RedisOptions:
     prefix: of every key this application writes; two applications on one server need two.
     codecs: the pipeline that makes frames.
     timeout: seconds that one operation may take, connecting and waiting for a connection included.
+    on_error: what a cache that has this backend alone does when it fails: "raise", or "miss", which finds nothing and
+        stores nothing.
     max_connections: to one server, of the threads of this process, and as many of each event loop.
     max_value_bytes: the largest payload, before compression, that is written or read.
     max_staleness: seconds for which what this process knows of invalidations is believed without the log's word;
@@ -254,6 +272,7 @@ class RedisOptions:
     prefix: Annotated[str, Field(min_length=1, max_length=200)] = "layercache"
     codecs: Codecs = stages("json")
     timeout: Deadline = 0.25
+    on_error: Literal["raise", "miss"] = "raise"
     max_connections: Count = 50
     max_value_bytes: Bytes = 32 << 20
     max_staleness: Deadline = 5.0
@@ -262,10 +281,11 @@ class RedisOptions:
     def __post_init__(self) -> None:
         if self.url.scheme == "unix" and (self.host or self.port):
             raise ValueError("a socket has no host and no port: leave them out, or the unix:// of the url")
-        if len(self.url.places) > 1 and (self.host or self.port):
-            raise ValueError("the url names several servers: leave out host and port")
+        if (self.url.is_sentinel or self.url.is_cluster) and (self.host or self.port):
+            several = "sentinels" if self.url.is_sentinel else "nodes of a cluster"
+            raise ValueError(f"the url names {several}: leave out host and port (REDIS_HOST, REDIS_PORT)")
         if self.url.is_cluster and self.db:
-            raise ValueError("a cluster has no databases: leave out db")
+            raise ValueError("a cluster has no databases: leave out db (REDIS_DB)")
         if self.tls_ca_file is not None and not self.url.is_tls:
             raise ValueError("tls_ca_file is for TLS: the url has to begin with rediss://")
 

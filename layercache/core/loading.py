@@ -64,8 +64,9 @@ class Loading:
 
         Who landed here has filled the near layer too, so where there is one it alone is asked.
         """
-        space = self.verbs.layer.space
-        entry = space.near.peek(key) if space.near is not None else await port.read(space, key)
+        layer = self.verbs.layer
+        near = layer.space.near
+        entry = near.peek(key) if near is not None else await layer.look(port, key)
         return None if entry is None or self.verbs.form.readable(entry) is MISSING else entry
 
     async def _load(self, port: Port, key: str, loader: Callable[[], Any], ttl: Ttl) -> Entry:

@@ -45,7 +45,7 @@ class Verbs:
 
     async def ttl_left(self, port: Port, key: str) -> float | None:
         self.check(key)
-        entry = await port.read(self.layer.space, key)
+        entry = await self.layer.look(port, key)
         if entry is None:
             return 0.0
         left = entry.left(port.now())
@@ -59,42 +59,42 @@ class Verbs:
         living = {key: entry for key, entry in entries.items() if entry is not None}
         dead = [key for key, entry in entries.items() if entry is None]
         if dead:
-            await port.delete_many(self.layer.space, dead)
-        return await port.write_many(self.layer.space, living) if living else []
+            await self.layer.delete_many(port, dead)
+        return await self.layer.write_many(port, living) if living else []
 
     async def add(self, port: Port, key: str, value: Any, ttl: Ttl = DEFAULT) -> bool:
         entry = self.entry(port, key, value, ttl)
         if entry is None:
             # it would be gone at once: as Django has it, added if it could have been
             return not await self.has_key(port, key)
-        return await port.update(self.layer.space, key, Add(entry, self.form)) is not None
+        return await self.layer.update(port, key, Add(entry, self.form)) is not None
 
     async def touch(self, port: Port, key: str, ttl: Ttl = DEFAULT) -> bool:
         self.check(key)
         seconds = self.policy.ttl_for(key, ttl)
         if seconds <= 0:
-            return await port.delete(self.layer.space, key)
-        return await port.update(self.layer.space, key, Touch(seconds, port.now())) is not None
+            return await self.layer.delete(port, key)
+        return await self.layer.update(port, key, Touch(seconds, port.now())) is not None
 
     async def incr(self, port: Port, key: str, delta: int = 1) -> int:
         self.check(key)
         if type(delta) is not int:
             raise TypeError(f"delta is an int, not {type(delta).__name__}")
-        entry = await port.update(self.layer.space, key, Increment(key, delta, self.form))
+        entry = await self.layer.update(port, key, Increment(key, delta, self.form))
         assert entry is not None
         count: int = self.form.decode(entry)
         return count
 
     async def delete(self, port: Port, key: str) -> bool:
         self.check(key)
-        return await port.delete(self.layer.space, key)
+        return await self.layer.delete(port, key)
 
     async def delete_many(self, port: Port, keys: Iterable[str]) -> int:
         unwanted = self.check_all(keys)
-        return await port.delete_many(self.layer.space, unwanted) if unwanted else 0
+        return await self.layer.delete_many(port, unwanted) if unwanted else 0
 
     async def clear(self, port: Port) -> None:
-        await port.clear(self.layer.space)
+        await self.layer.clear(port)
 
     # -- shared with loading
 
@@ -122,9 +122,9 @@ class Verbs:
 
     async def store(self, port: Port, key: str, entry: Entry | None) -> None:
         if entry is None:
-            await port.delete(self.layer.space, key)
+            await self.layer.delete(port, key)
         else:
-            await port.write(self.layer.space, key, entry)
+            await self.layer.write(port, key, entry)
 
     def decoded(self, entry: Entry) -> Any:
         """Return the value of `entry`, or `MISSING` when it is none of this form: a miss, and counted."""

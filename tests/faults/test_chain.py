@@ -113,7 +113,7 @@ class TestFilling:
 
             assert other["default"].incr("n") == 3
             assert other["default"].get("n") == 3
-            assert spaces(other)[0].get("n").value == 3  # type: ignore[union-attr]
+            assert spaces(other)[0].get("n").payload == b"3"  # type: ignore[union-attr]
 
     def test_clear_empties_every_layer(self, own_server: ValkeyServer) -> None:
         with Caches(settings(own_server.url)) as world:
@@ -200,7 +200,7 @@ class TestOutage:
         self, world: Caches, outage: Any, own_server: ValkeyServer, caplog: pytest.LogCaptureFixture
     ) -> None:
         cache = world["default"]
-        with caplog.at_level(logging.INFO, "layercache.chain"):
+        with caplog.at_level(logging.INFO, "layercache.layer"):
             for number in range(3):
                 cache.get(f"unknown {number}")
             assert [record.message.split(":")[0] for record in caplog.records] == [
