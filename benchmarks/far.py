@@ -12,6 +12,7 @@ import asyncio
 import os
 import socket
 import sys
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack
@@ -25,37 +26,49 @@ import redis.asyncio
 from hits import optional
 from rounds import awaited_rounds, print_table, sync_rounds
 
-from layercache import Caches
+from layercache import MISSING, Caches
+from layercache.codecs.json import JsonOptions, JsonStage
+from layercache.codecs.normal import NormalForm
+from layercache.codecs.pipeline import Pipeline
+from layercache.entry import Entry
 from layercache.testing import ValkeyServer
 
 TTL = 600
+# The fields of one quote of Yahoo Finance.
 QUOTE = {
-    "symbol": "005930.KS",
-    "name": "Samsung Electronics Co., Ltd.",
-    "exchange": {"code": "KSC", "name": "Korea Exchange", "timezone": "Asia/Seoul", "utc_offset": 32400},
+    "language": "en-US",
+    "region": "US",
+    "quoteType": "EQUITY",
+    "typeDisp": "Equity",
+    "quoteSourceName": "Delayed Quote",
     "currency": "KRW",
-    "price": 71900.0,
-    "change": {"absolute": -800.0, "percent": -1.1004126547455295},
-    "session": {
-        "open": 72500.0,
-        "high": 72900.0,
-        "low": 71700.0,
-        "volume": 14826345,
-        "previous_close": 72700.0,
-    },
-    "year": {"high": 88800.0, "low": 49900.0, "high_on": "2024-07-11", "low_on": "2024-11-14"},
-    "book": {
-        "bids": [[71900.0 - 100 * step, 18311 + 977 * step] for step in range(5)],
-        "asks": [[72000.0 + 100 * step, 20464 + 1303 * step] for step in range(5)],
-    },
-    "ratios": {"pe": 14.523, "pb": 1.2874, "dividend_yield": 0.02008, "beta": 1.047, "eps": 4950.14},
-    "market_cap": 429223456780000,
-    "shares": 5969782550,
-    "is_open": True,
-    "halted": None,
-    "at": "2024-11-22T15:30:00+09:00",
-    "source": {"feed": "primary", "delay_seconds": 0, "sequence": 88412093, "id": "9f1c2b7e-53a4-4c1d-8e0b"},
-    "tags": ["KOSPI", "KOSPI 200", "technology", "semiconductors", "large cap"],
+    "exchange": "KSC",
+    "fullExchangeName": "KSE",
+    "symbol": "005930.KS",
+    "shortName": "SamsungElec",
+    "longName": "Samsung Electronics Co., Ltd.",
+    "marketState": "REGULAR",
+    "exchangeTimezoneName": "Asia/Seoul",
+    "exchangeTimezoneShortName": "KST",
+    "gmtOffSetMilliseconds": 32400000,
+    "regularMarketPrice": 71400.0,
+    "regularMarketChange": -600.0,
+    "regularMarketChangePercent": -0.8333333,
+    "regularMarketTime": 1763704800,
+    "regularMarketDayHigh": 72300.0,
+    "regularMarketDayLow": 71100.0,
+    "regularMarketDayRange": "71100.0 - 72300.0",
+    "regularMarketVolume": 14251893,
+    "regularMarketPreviousClose": 72000.0,
+    "regularMarketOpen": 72000.0,
+    "fiftyTwoWeekHigh": 88800.0,
+    "fiftyTwoWeekLow": 49900.0,
+    "fiftyTwoWeekRange": "49900.0 - 88800.0",
+    "fiftyDayAverage": 70152.0,
+    "twoHundredDayAverage": 62331.5,
+    "marketCap": 426239590400000,
+    "sharesOutstanding": 5969780224,
+    "trailingPE": None,
 }
 KEYS = [f"quote:{number}" for number in range(100)]
 MANY = {f"many:{number}": QUOTE for number in range(100)}
@@ -64,6 +77,8 @@ next_key = cycle(KEYS).__next__
 RAW = "raw socket + hiredis + orjson"
 BY_HAND = "redis-py + hiredis + orjson"
 JOINED = "one connection, writes joined per turn"
+RAW_FRAMES = "raw socket + hiredis + the codec of layercache"
+JOINED_FRAMES = "one connection, writes joined per turn + the codec of layercache"
 AIO_BY_HAND = "redis.asyncio + orjson"
 
 VOID_AND_LOG = """
@@ -73,6 +88,21 @@ return redis.call('XADD', KEYS[3], 'MAXLEN', '~', 1000, '*', 'k', KEYS[1])
 """
 
 pack, dumps, loads = hiredis.pack_command, orjson.dumps, orjson.loads
+
+
+PIPELINE = Pipeline([JsonStage(JsonOptions())], 1 << 25)
+FORM = NormalForm(PIPELINE.serializer)
+
+
+def framed(key: str, value: Any) -> bytes:
+    """What layercache keeps of a value: its normal form, in a frame."""
+    payload, _ = FORM.encode(value)
+    now = time.time()
+    return PIPELINE.encode(Entry(payload, MISSING, now, now + TTL, now + TTL, (("*", 7),)), key.encode())
+
+
+def unframed(key: str, frame: bytes) -> Any:
+    return loads(PIPELINE.decode(frame, key.encode()).payload or b"")
 
 
 class Verbs(NamedTuple):
@@ -113,6 +143,16 @@ def raw(port: int) -> dict[str, Verbs]:
             feed(receive(65_536))
         return got
 
+    def framed_get_many(keys: Any) -> Any:
+        names = [f"framed:{key}" for key in keys]
+        send(b"".join([pack(("GET", name)) for name in names]))
+        return [unframed(name, reply()) for name in names]
+
+    def framed_set_many(values: Any) -> Any:
+        named = {f"framed:{key}": value for key, value in values.items()}
+        send(b"".join([pack(("SET", n, framed(n, value), "PX", TTL * 1000)) for n, value in named.items()]))
+        return [reply() for _ in named]
+
     def get(key: str) -> Any:
         send(pack(("GET", key)))
         return loads(reply())
@@ -133,7 +173,11 @@ def raw(port: int) -> dict[str, Verbs]:
         send(pack(("MGET", *keys)))
         return [loads(each) for each in reply()]
 
-    return {RAW: Verbs(get, set_, get_many, set_many), "raw socket, one MGET": Verbs(get_many=mget)}
+    return {
+        RAW: Verbs(get, set_, get_many, set_many),
+        "raw socket, one MGET": Verbs(get_many=mget),
+        RAW_FRAMES: Verbs(get_many=framed_get_many, set_many=framed_set_many),
+    }
 
 
 def by_hand(url: str) -> dict[str, Verbs]:
@@ -282,6 +326,20 @@ class Connection(asyncio.Protocol):
 
         return Verbs(get, set_, get_many, set_many)
 
+    def framed(self) -> Verbs:
+        async def get_many(keys: Any) -> Any:
+            names = [f"framed:{key}" for key in keys]
+            frames = await self.ask_many([("GET", name) for name in names])
+            return [unframed(name, frame) for name, frame in zip(names, frames, strict=True)]
+
+        async def set_many(values: Any) -> Any:
+            named = {f"framed:{key}": value for key, value in values.items()}
+            return await self.ask_many(
+                [("SET", name, framed(name, value), "PX", TTL * 1000) for name, value in named.items()]
+            )
+
+        return Verbs(get_many=get_many, set_many=set_many)
+
     async def mget(self, keys: Any) -> Any:
         return [loads(each) for each in await self.ask("MGET", *keys)]
 
@@ -323,6 +381,7 @@ async def async_contestants(port: int, urls: Iterator[str], stack: AsyncExitStac
         JOINED: connections[True].verbs(),
         "one connection, writes at once": connections[False].verbs()._replace(get_many=None, set_many=None),
         "one connection, one MGET": Verbs(get_many=connections[True].mget),
+        JOINED_FRAMES: connections[True].framed(),
         AIO_BY_HAND: aio_by_hand(client),
         "layercache": Verbs(
             cache.aget,
@@ -376,8 +435,8 @@ def sync_tables(port: int, urls: Iterator[str]) -> None:
     for verb, title, floor, number in (
         ("get", "`get`, sync, one thread", BY_HAND, 600),
         ("set", "`set` with a ttl, sync, one thread", BY_HAND, 600),
-        ("get_many", "`get_many` of 100, sync", RAW, 20),
-        ("set_many", "`set_many` of 100 with a ttl, sync", RAW, 20),
+        ("get_many", "`get_many` of 100, sync", RAW_FRAMES, 20),
+        ("set_many", "`set_many` of 100 with a ttl, sync", RAW_FRAMES, 20),
     ):
         calls = {name: verbs.call(verb) for name, verbs in contestants.items() if getattr(verbs, verb)}
         print_table(title, sync_rounds(calls, number), floor, "µs")
@@ -391,8 +450,8 @@ async def async_tables(port: int, urls: Iterator[str]) -> None:
             ("set", "`aset` with a ttl, 64 tasks", AIO_BY_HAND, 64, 15),
             ("get", "`aget`, one task", AIO_BY_HAND, 1, 500),
             ("set", "`aset` with a ttl, one task", AIO_BY_HAND, 1, 500),
-            ("get_many", "`aget_many` of 100, one task", JOINED, 1, 20),
-            ("set_many", "`aset_many` of 100 with a ttl, one task", JOINED, 1, 20),
+            ("get_many", "`aget_many` of 100, one task", JOINED_FRAMES, 1, 20),
+            ("set_many", "`aset_many` of 100 with a ttl, one task", JOINED_FRAMES, 1, 20),
         ):
             calls = {name: (each.call(verb), ()) for name, each in contestants.items() if getattr(each, verb)}
             print_table(title, await awaited_rounds(calls, number, tasks=tasks), floor, "µs")
