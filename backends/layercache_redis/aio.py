@@ -14,10 +14,10 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, Sequence
+from math import inf
 from threading import local
 from time import monotonic
 from typing import Any, Final, TypeAlias, TypeVar, cast
-from weakref import WeakKeyDictionary
 
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
@@ -61,19 +61,23 @@ class _Connection(asyncio.Protocol):
         self._unsent: list[bytes] = []
         self._transport: asyncio.Transport | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._looks_at = inf  # when the timer goes off
         self.ended: BaseException | None = None
 
     # -- sending
 
     def send(self, data: bytes, count: int, sent: float, deadline: float) -> _Replies:
         """Return what becomes the `count` replies to `data`, which is written at the end of this turn of the loop."""
+        if self.ended is not None:
+            raise ConnectionEnded(str(self.ended))
         future: _Replies = self._loop.create_future()
         self._owed.append(_Owed(future, count, sent, deadline))
         if not self._unsent:
             self._loop.call_soon(self._flush)
         self._unsent.append(data)
-        if self._timer is None:
-            self._timer = self._loop.call_later(deadline - monotonic(), self._look_at_the_time)
+        # the second step of an operation has to be over before the first of one that began later
+        if deadline < self._looks_at:
+            self._look_later(deadline)
         return future
 
     def is_late(self, now: float) -> bool:
@@ -117,18 +121,26 @@ class _Connection(asyncio.Protocol):
 
     def _look_at_the_time(self) -> None:
         """Tell whoever waited long enough; give the connection up when an answer is twice as late as it may be."""
-        self._timer = None
+        self._looks_at = inf
         now = monotonic()
-        for owed in self._owed:
-            if owed.deadline > now:
-                self._timer = self._loop.call_later(owed.deadline - now, self._look_at_the_time)
-                break
-            if not owed.future.done():
-                owed.future.set_exception(no_answer(self._place))
         if self._owed and self._owed[0].deadline + self._timeout <= now:
             self._end(no_answer(self._place))
-        elif self._owed and self._timer is None:
-            self._timer = self._loop.call_later(self._timeout, self._look_at_the_time)
+            return
+        following = inf
+        for owed in self._owed:
+            if owed.deadline <= now:
+                if not owed.future.done():
+                    owed.future.set_exception(no_answer(self._place))
+            else:
+                following = min(following, owed.deadline)
+        if self._owed:
+            self._look_later(min(following, now + self._timeout))
+
+    def _look_later(self, at: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._looks_at = at
+        self._timer = self._loop.call_later(max(at - monotonic(), 0.0), self._look_at_the_time)
 
     def close(self) -> None:
         self._end(ConnectionEnded(f"the connection to {self._place} was closed"))
@@ -184,18 +196,14 @@ class _Pool:
         return replies
 
     def _best(self, now: float) -> _Connection | None:
-        """Return a connection to use now; None where there is none at all."""
+        """Return a connection to use now; None where one has to be opened."""
         for connection in self._connections:
             if connection.ended is not None:
                 self._connections = [other for other in self._connections if other.ended is None]
                 return self._best(now)
             if not connection.is_late(now):
                 return connection
-        if not self._connections:
-            return None
-        if len(self._connections) < self._most and self._opening is None:
-            self._open()
-        return self._connections[-1]
+        return self._connections[-1] if len(self._connections) >= self._most else None
 
     async def _opened(self, began: float, deadline: float) -> _Connection:
         """Wait for a connection that all who need one now share; who leaves does not take it along."""
@@ -296,7 +304,6 @@ class AioDriver:
     def __init__(self, servers: Servers, topology: Topology) -> None:
         self._servers, self._topology = servers, topology
         self._timeout = servers.options.timeout
-        self._loops: WeakKeyDictionary[asyncio.AbstractEventLoop, _LoopPools]
         self.after_fork()
 
     async def run(self, steps: Steps[R]) -> R:
@@ -328,17 +335,23 @@ class AioDriver:
 
     async def _new_loop(self) -> _LoopPools:
         loop = asyncio.get_running_loop()
+        # a loop that was closed without shutting its generators down leaves its tether behind
+        for closed in [other for other in list(self._loops) if other.is_closed()]:
+            self._loops.pop(closed, None)
         pools = self._loops[loop] = _LoopPools(self._servers, self._topology.direct)
-        pools.tether = self._tethered(pools)
+        pools.tether = self._tethered(loop, pools)
         await anext(pools.tether)  # it yields before it awaits anything, so no other task comes between
         self._own.loop, self._own.pools = loop, pools
         return pools
 
-    async def _tethered(self, pools: _LoopPools) -> AsyncGenerator[None, None]:
+    async def _tethered(
+        self, loop: asyncio.AbstractEventLoop, pools: _LoopPools
+    ) -> AsyncGenerator[None, None]:
         try:
             yield
         finally:
             self._own.loop = self._own.pools = None
+            self._loops.pop(loop, None)
             pools.close()
             await asyncio.sleep(0)  # the transports close their sockets in the next turn
 
@@ -349,7 +362,7 @@ class AioDriver:
             await pools.tether.aclose()
 
     def after_fork(self) -> None:
-        self._loops = WeakKeyDictionary()
+        self._loops: dict[asyncio.AbstractEventLoop, _LoopPools] = {}
         self._own = _Own()
 
 

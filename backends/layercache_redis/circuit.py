@@ -67,7 +67,7 @@ class Circuit:
 
     def answered(self, sent: float) -> None:
         """What was sent at `sent` (monotonic seconds) was answered."""
-        self._sent = sent
+        self._sent = max(self._sent, sent)
         self._run = 0
 
     def ended(self, reason: object) -> None:
@@ -92,10 +92,14 @@ class Circuit:
             if monotonic() - self._closed_at > _CALM:
                 self._delay = _FIRST
             self._reason, self.is_open = str(reason), True
+            name = f"layercache probe of {self._place}"
+            try:
+                threading.Thread(target=self._probe_until_answered, name=name, daemon=True).start()
+            except RuntimeError:  # no thread can be had: what nobody would close stays closed
+                self.is_open = False
+                return
             self.openings += 1
         log.info("circuit of %s opens: %s", self._place, reason)
-        name = f"layercache probe of {self._place}"
-        threading.Thread(target=self._probe_until_answered, name=name, daemon=True).start()
 
     def _probe_until_answered(self) -> None:
         while not self._ended.wait(self._delay * uniform(0.75, 1.0)):  # noqa: S311

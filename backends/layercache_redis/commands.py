@@ -58,6 +58,8 @@ _MOST: Final = 250
 STAMP_LIFE: Final = 30 * 86_400_000
 """Milliseconds that a stamp lives at least, prolonged by writes; with its stamp an entry is gone."""
 
+_MOST_TAGS: Final = 10_000
+
 _STAMP: Final = Struct(">Q")
 
 
@@ -93,10 +95,6 @@ class _Taken(NamedTuple):
     fresh: int
     version: int
 
-    def corrected(self, reply: bytes) -> _Taken:
-        """Return what to take instead, by a script's refusal."""
-        return _Taken(_STAMP.unpack(reply)[0], new_stamp(), self.version)
-
 
 class Encoded(NamedTuple):
     """What is stored of one entry: under which name, as which frame, for how many milliseconds (0 for ever), and which
@@ -125,7 +123,9 @@ class Commands:
         self._digit_stages = pipeline.serializer.name.encode() if digits else b""
         self._dictionaries = pipeline.dictionaries
         self._dictionary_known = self._dictionaries is None
-        self._lasting = (0, 0.0)  # a stamp, and until when it is known to live
+        self._lasting: dict[
+            str, tuple[int, float]
+        ] = {}  # by tag: a stamp, and until when it is known to live
         self._lost: set[int] = set()  # dictionaries that the server does not have any more
         self.foreign = 0
 
@@ -222,16 +222,15 @@ class Commands:
         if encoded is not None:
             (reply,) = yield [self._set_of([encoded], encoded.px)]
             if reply == 1:
-                if self._setting.cluster:
-                    yield from self._told([encoded.at])
+                yield from self._stored([encoded.at], ((CACHE_TAG, encoded.stamp),), encoded.px)
                 return True
         yield from self.set_many({key: entry})  # what else the reply may be, is seen to there
         return True
 
     def encoded(self, key: str, entry: Entry) -> Encoded | None:
-        """Return `entry` ready for `set_encoded`; None where its stamp or its dictionary has to be asked for."""
+        """Return `entry` ready for `set_encoded`; None where something has to be asked for, or it carries stamps."""
         own = self._stamps.own()
-        if own is None or not self._dictionary_known:
+        if own is None or not self._dictionary_known or entry.stamps:
             return None
         at = self._names.value(key)
         return Encoded(at, self._frame(entry, at, own), self._px(entry), own)
@@ -245,8 +244,8 @@ class Commands:
         replies = yield [self._set_of(part, _longest([entry.px for entry in part])) for part in parts]
         if any(reply != 1 for reply in replies):
             return False
-        if self._setting.cluster:
-            yield from self._told([entry.at for entry in entries])
+        longest = _longest([entry.px for entry in entries])
+        yield from self._stored([entry.at for entry in entries], ((CACHE_TAG, stamp),), longest)
         return True
 
     def _set_of(self, entries: Sequence[Encoded], longest: int) -> Command:
@@ -255,6 +254,8 @@ class Commands:
         return self._script(SET, [entry.at for entry in entries], taken, longest, *words)
 
     def set_many(self, entries: Mapping[str, Entry]) -> Steps[list[str]]:
+        if not entries:
+            return []
         # all are encoded before any is sent: nothing is stored by halves
         yield from self._learn_dictionary_in_use()
         ats = {self._names.value(key): entry for key, entry in entries.items()}
@@ -272,16 +273,20 @@ class Commands:
             for part, reply in zip(parts, replies, strict=True):
                 if type(reply) is bytes:  # the current stamp, which is not the one we took for it
                     others.append(part)
-                    taken = taken.corrected(reply)
+                    taken = self._corrected(reply)
                 elif isinstance(reply, Refusal):
                     refused += [names[at] for at in part]
                     if len(refused) == len(entries):
                         self._checked(reply)
                 else:
                     stored += part
-            yield from self._told(stored)
+            if stored:
+                self._learn_taken(taken)
+                pxs = {at: self._px(ats[at]) for at in stored}
+                yield from self._stored(stored, ((CACHE_TAG, taken.stamp),), _longest(list(pxs.values())))
+                for at in stored:
+                    yield from self._assure(ats[at].stamps, pxs[at])
             parts = others
-        self._learn_taken(taken)
         return refused
 
     def _set_command(self, part: Sequence[bytes], ats: Mapping[bytes, Entry], taken: _Taken) -> Command:
@@ -309,11 +314,11 @@ class Commands:
             frame = self._frame(change.entry, at, taken.stamp)
             (reply,) = yield from self._evaluated(ADD, [self._script(ADD, [at], taken, px, frame, px)])
             if type(reply) is bytes:
-                taken = taken.corrected(reply)
+                taken = self._corrected(reply)
                 continue
-            self._learn_taken(taken)
             if self._checked(reply) == 1:
-                yield from self._told([at])
+                self._learn_taken(taken)
+                yield from self._stored([at], ((CACHE_TAG, taken.stamp), *change.entry.stamps), px)
                 return change.entry
             (found,) = yield from self._living([at], [reply[0]], [reply[1]], taken.stamp)
             if change(found) is None:
@@ -329,8 +334,8 @@ class Commands:
         (reply,) = yield from self._evaluated(TOUCH, [self._script(TOUCH, [at], taken, px, *arguments)])
         if self._checked(reply) is None:
             return None
-        yield from self._told([at])
         entry = yield from self._still_there(at, reply, -1)
+        yield from self._stored([at], () if entry is None else entry.stamps, px)
         return entry and entry.living_again(change.ttl, change.now)
 
     def _increment(self, key: str, change: Increment) -> Steps[Entry | None]:
@@ -344,8 +349,8 @@ class Commands:
         counted, frame, px = reply
         if not counted:
             return (yield from self._swap(key, change))
-        yield from self._told([at])
         entry = yield from self._still_there(at, frame, px)
+        yield from self._told([at])
         if entry is None:
             return change(None)
         count = change.form.decode(entry)
@@ -358,6 +363,8 @@ class Commands:
             own = next((stamp for tag, stamp in unpack_stamps(frame) if tag == CACHE_TAG), None)
         except BadFrame:
             own = None
+        if own != self._stamps.own():
+            self._stamps.forget(CACHE_TAG)  # the script knows better
         (entry,) = yield from self._living([at], [frame], [px], own)
         if entry is None and self.foreign > spoilt:
             yield from self._dropped([at])
@@ -387,7 +394,7 @@ class Commands:
             arguments = (expected, self._frame(changed, at, taken.stamp), new_px)
             (reply,) = yield from self._evaluated(SWAP, [self._script(SWAP, [at], taken, new_px, *arguments)])
             if self._checked(reply) == 1:
-                yield from self._told([at])
+                yield from self._stored([at], ((CACHE_TAG, taken.stamp), *changed.stamps), new_px)
                 return changed
 
     # -- dropping
@@ -426,17 +433,21 @@ class Commands:
 
     def invalidate(self, tags: Sequence[str]) -> Steps[None]:
         """Give each of `tags` a new stamp."""
-        version = self._stamps.version
-        fresh = [(tag, new_stamp()) for tag in tags]
-        commands = [self._invalidation(tag, stamp) for tag, stamp in fresh]
+        if not tags:
+            return
+        for tag in tags:
+            self._stamps.forget(tag)
+        commands = [
+            self._stamp_script(INVALIDATE, tag, new_stamp(), "", self._names.in_log(tag)) for tag in tags
+        ]
         for reply in (yield from self._evaluated(INVALIDATE, commands)):
             self._checked(reply)
         if self._setting.cluster:
-            yield [self._log_entry(b"t", [self._names.in_log(tag) for tag, _ in fresh])]
-        for tag, _ in fresh:
+            (reply,) = yield [self._log_entry(b"t", [self._names.in_log(tag) for tag in tags])]
+            self._checked(reply)
+        # what was fetched meanwhile may be the former; the next who needs it asks again
+        for tag in tags:
             self._stamps.forget(tag)
-        if version + len(fresh) == self._stamps.version:  # nobody else's invalidation came between
-            self._stamps.learn(fresh, self._stamps.version)
 
     # -- stamps
 
@@ -447,7 +458,7 @@ class Commands:
         unknown = [tag for tag in wanted if self._stamps.get(tag) is None]
         found = {tag: known for tag in wanted if (known := self._stamps.get(tag)) is not None}
         if unknown:
-            commands = [self._stamp_script(STAMP, tag, new_stamp()) for tag in unknown]
+            commands = [self._stamp_script(STAMP, tag, new_stamp(), "") for tag in unknown]
             replies = yield from self._evaluated(STAMP, commands)
             for tag, reply in zip(unknown, replies, strict=True):
                 (found[tag],) = _STAMP.unpack(self._checked(reply))
@@ -462,15 +473,22 @@ class Commands:
         if unknown:
             replies = yield [("GET", self._names.stamp(tag)) for tag in unknown]
             for tag, reply in zip(unknown, replies, strict=True):
-                current[tag] = _stamp(self._checked(reply))
+                current[tag] = self._stamp_of(reply)
             self._stamps.learn([(tag, stamp) for tag in unknown if (stamp := current[tag])], version)
         return current
 
     def _learnt(self, reply: Any, version: int) -> int | None:
-        stamp = _stamp(self._checked(reply))
+        stamp = self._stamp_of(reply)
         if stamp is not None:
             self._stamps.learn([(CACHE_TAG, stamp)], version)
         return stamp
+
+    def _stamp_of(self, reply: Any) -> int | None:
+        """Return a stamp as the server keeps it; None for what is lost or none of ours."""
+        if type(reply) is Refusal and reply.code == "WRONGTYPE":
+            return None
+        data = self._checked(reply)
+        return _STAMP.unpack(data)[0] if data is not None and len(data) == _STAMP.size else None
 
     def _stamp_to_write(self, own: int | None = None) -> Steps[_Taken]:
         """Return what to take for the cache's stamp. Where it is not known, a new one is proposed, which the script
@@ -483,9 +501,48 @@ class Commands:
         proposed = new_stamp()
         return _Taken(proposed, proposed, version)
 
+    def _corrected(self, reply: bytes) -> _Taken:
+        """Return what to take for the stamp after a script has said what it is: what was known was wrong."""
+        self._stamps.forget(CACHE_TAG)
+        return _Taken(_STAMP.unpack(reply)[0], new_stamp(), self._stamps.version)
+
     def _learn_taken(self, taken: _Taken) -> None:
-        if self._stamps.own() is None:
+        """A script has stored what carries that stamp, so it is the current one."""
+        if self._stamps.own() != taken.stamp:
             self._stamps.learn([(CACHE_TAG, taken.stamp)], taken.version)
+
+    def _stored(self, ats: Sequence[bytes], stamps: Stamps, px: int) -> Steps[None]:
+        """After a write: the log is told of the keys at `ats`, and what they carry lives as long as they do."""
+        if self._setting.cluster:
+            yield from self._told(ats)
+        yield from self._assure(stamps, px)
+
+    def _assure(self, stamps: Stamps, px: int) -> Steps[None]:
+        """See to it that `stamps` live longer than an entry of `px` milliseconds, 0 for ever.
+
+        A script prolongs the cache's own with the write, where it can see it; others take a round trip, once in a long
+        while.
+        """
+        now = self._now()
+        life = _life(px)
+        lasts = math.inf if px == 0 else now + 0.75 * life / 1000
+        commands: list[Command] = []
+        for tag, stamp in stamps:
+            if self._lasts(tag, stamp, px):
+                continue
+            if len(self._lasting) > _MOST_TAGS:
+                self._lasting.clear()
+            self._lasting[tag] = (stamp, lasts)
+            if self._setting.cluster or tag != CACHE_TAG:
+                commands.append(self._stamp_script(STAMP, tag, new_stamp(), life))
+        if commands:
+            for reply in (yield from self._evaluated(STAMP, commands)):
+                self._checked(reply)
+
+    def _lasts(self, tag: str, stamp: int, px: int) -> bool:
+        """Whether the stamp of `tag` was seen to live longer than an entry that is stored now."""
+        known, until = self._lasting.get(tag, (0, 0.0))
+        return known == stamp and (math.inf if px == 0 else self._now() + px / 1000) <= until
 
     # -- leases
 
@@ -519,7 +576,7 @@ class Commands:
         (reply,) = yield from self._evaluated(FILL, [command])
         filled: bool = self._checked(reply) == 1
         if filled:
-            yield from self._told([at])
+            yield from self._stored([at], ((CACHE_TAG, taken.stamp), *entry.stamps), px)
         return filled
 
     # -- dictionaries
@@ -577,16 +634,21 @@ class Commands:
             px: the milliseconds that the longest of the entries to store lives, 0 for ever; None: none is stored.
         """
         pairs = [name for at in ats for name in (at, self._names.lease(at))]
-        return self._call(script, (*pairs, *self._shared_keys), len(ats), taken, px, *arguments)
+        life = "" if px is None or self._lasts(CACHE_TAG, taken.stamp, px) else _life(px)
+        return self._call(script, (*pairs, *self._shared_keys), len(ats), taken, life, *arguments)
 
-    def _stamp_script(self, script: Script, tag: str, stamp: int, *arguments: bytes) -> Command:
-        """Return the call of a script that has to do with the stamp of `tag` alone."""
+    def _stamp_script(
+        self, script: Script, tag: str, stamp: int, life: int | str, *arguments: bytes
+    ) -> Command:
+        """Return the call of a script that has to do with the stamp of `tag` alone.
+
+        Args:
+            stamp: to become its stamp where it has none; that it has already is not among them.
+            life: the milliseconds that it has to live, 0 for ever, '' as it is.
+        """
         at = self._names.stamp(tag)
         keys = (at,) if self._setting.cluster else (at, self._names.log)
-        return self._call(script, keys, 0, _Taken(stamp, stamp, 0), None, *arguments)
-
-    def _invalidation(self, tag: str, stamp: int) -> Command:
-        return self._stamp_script(INVALIDATE, tag, stamp, self._names.in_log(tag))
+        return self._call(script, keys, 0, _Taken(stamp, stamp, 0), life, *arguments)
 
     def _call(
         self,
@@ -594,29 +656,13 @@ class Commands:
         keys: Sequence[bytes],
         n: int,
         taken: _Taken,
-        px: int | None,
+        life: int | str,
         *arguments: bytes | str | int,
     ) -> Command:
         stamps = (_STAMP.pack(taken.stamp), _STAMP.pack(taken.fresh))
-        life = "" if px is None else self._stamp_life(taken.stamp, px)
         setting = self._setting
         shared = (n, *stamps, life, setting.log_length, setting.node.id, self._names.application)
         return ("EVALSHA", script.sha, len(keys), *keys, *shared, *arguments)
-
-    def _stamp_life(self, stamp: int, px: int) -> int | str:
-        """Return the milliseconds that the stamp of an entry has to live, '' where it was last seen to long enough.
-
-        With its stamp an entry is gone. Looking at the stamp's life takes a twentieth of a write, so it is given more
-        than is needed, and left alone until that is used up.
-        """
-        now = self._now()
-        end = math.inf if px == 0 else now + px / 1000
-        known, lasts = self._lasting
-        if known == stamp and end <= lasts:
-            return ""
-        life = 0 if px == 0 else max(STAMP_LIFE, 2 * px)
-        self._lasting = (stamp, math.inf if px == 0 else now + 0.75 * life / 1000)
-        return life
 
     def _evaluated(self, script: Script, commands: list[Command]) -> Steps[list[Any]]:
         """Send calls of `script`; to a server that has forgotten it (NOSCRIPT), with its text."""
@@ -660,14 +706,15 @@ class Commands:
         return reply
 
 
+def _life(px: int) -> int:
+    """Return the milliseconds that a stamp has to live for the sake of an entry of `px`, 0 for ever: more than is
+    needed, so that it need not be looked at for a while."""
+    return 0 if px == 0 else max(STAMP_LIFE, 2 * px)
+
+
 def _longest(pxs: Sequence[int]) -> int:
     """Return the longest of some lives in milliseconds; 0, for ever, is longer than all."""
     return 0 if 0 in pxs else max(pxs)
-
-
-def _stamp(data: Any) -> int | None:
-    """Return a stamp as the server keeps it; None for what is lost or none of ours."""
-    return _STAMP.unpack(data)[0] if isinstance(data, bytes) and len(data) == _STAMP.size else None
 
 
 def _is_plain_int(form: NormalForm) -> bool:

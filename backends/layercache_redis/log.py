@@ -14,6 +14,7 @@ Rules:
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Sequence
 from time import monotonic
@@ -22,11 +23,14 @@ from urllib.parse import unquote_to_bytes
 
 from redis.exceptions import RedisError
 
+from layercache.errors import BackendError
 from layercache_redis.names import Node
 from layercache_redis.sync import SyncConnection, SyncDriver
 from layercache_redis.wire import Command, Refusal, packed
 
 __all__ = ["Listener", "Log"]
+
+log = logging.getLogger("layercache.redis")
 
 _GATHERING: Final = 0.003
 """Seconds to let entries gather after some have come: else each write of this process would wake the thread, which
@@ -46,7 +50,7 @@ class Listener(Protocol):
         ...
 
     def invalidated(self, tag: str) -> None:
-        """Another process has given `tag` a new stamp, `*` for the whole cache."""
+        """Somebody, perhaps we, has given `tag` a new stamp, `*` for the whole cache."""
         ...
 
     def retrained(self) -> None:
@@ -82,6 +86,7 @@ class Log:
         self._connection: SyncConnection | None = None
         self._current_until = 0.0
         self._last = b""
+        self._fields: Sequence[bytes] = []
         self._renew_at = 0.0
         self.entries = self.losses = 0
 
@@ -136,10 +141,14 @@ class Log:
                 finally:
                     connection, self._connection = self._connection, None
                     connection.close()
-            except (RedisError, OSError):
+            except (RedisError, BackendError, OSError):
                 # reads ask the server meanwhile, and say what is wrong with it
-                self._ended.wait(pause)
-                pause = min(pause * 2, _LONGEST_PAUSE)
+                self._driver.forget_places()
+            except Exception:
+                log.exception("the log was misread; starting anew")
+                self._lose_track()
+            self._ended.wait(pause)
+            pause = min(pause * 2, _LONGEST_PAUSE)
 
     def _turn(self, connection: SyncConnection) -> None:
         if not self._last:
@@ -148,18 +157,19 @@ class Log:
         if sent > self._renew_at:
             self._ask(connection, [("PEXPIRE", self._name, _LIFE)])
             self._renew_at = sent + _RENEWED
-        block = int(self._block * 1000)
+        block = max(1, int(self._block * 1000))  # 0 is for ever
         read: Command = ("XREAD", "COUNT", _COUNT, "BLOCK", block, "STREAMS", self._name, self._last)
         # looked at after the entries were read: if it is there then, none was missed between it and them
         seen: Command = ("XRANGE", self._name, self._last, self._last)
         answer, still_there = self._ask(connection, [read, seen], self._block)
-        if not still_there:
+        # by its content as well: an id is a millisecond, which a stream made anew may have too
+        if not still_there or still_there[0][1] != self._fields:
             self._lose_track()
             return
         entries = answer[0][1] if answer else []
         for id, fields in entries:
             self._hear(fields)
-            self._last = id
+            self._last, self._fields = id, fields
         self.entries += len(entries)
         if len(entries) < _COUNT:
             self._current_until = sent + self._staleness
@@ -173,7 +183,8 @@ class Log:
         sent = monotonic()
         last, _ = self._ask(connection, [mark, ("PEXPIRE", self._name, _LIFE)])
         self._tell_all(lambda listener: listener.lost_track())
-        self._last, self._current_until = last, sent + self._staleness
+        self._last, self._fields = last, [b"n", self.node.id]
+        self._current_until = sent + self._staleness
         self._renew_at = sent + _RENEWED
 
     def _lose_track(self) -> None:
@@ -183,9 +194,10 @@ class Log:
 
     def _hear(self, fields: Sequence[bytes]) -> None:
         pairs = list(zip(fields[::2], fields[1::2], strict=False))
-        if (b"n", self.node.id) in pairs:
-            return
+        own = (b"n", self.node.id) in pairs
         for kind, name in pairs:
+            if own and kind == b"k":
+                continue  # of what changed for a tag we hear even where it was us: our own answer may have been lost
             cache, _, rest = name.partition(b":")
             for listener in self._listeners.get(_text(cache), ()):
                 if kind == b"k":
@@ -213,4 +225,4 @@ class Log:
 
 def _text(escaped: bytes) -> str:
     """Return what was escaped in a name as it was."""
-    return unquote_to_bytes(escaped).decode("utf-8", "surrogatepass")
+    return unquote_to_bytes(escaped).decode("utf-8", "replace")  # a stranger's, in that case

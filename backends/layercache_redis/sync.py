@@ -23,7 +23,7 @@ from time import monotonic
 from typing import Any, TypeVar
 
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisError
+from redis.exceptions import InvalidResponse, RedisError
 
 from layercache.inline import run
 from layercache_redis.commands import Steps
@@ -81,6 +81,9 @@ class SyncConnection:
         gets, feed, recv = self._gets, self._feed, self._recv
         try:
             self._send(data)
+            left = deadline - monotonic()
+            if left < self._limit * 0.9:
+                self._set_limit(left)
             while True:
                 chunk = recv(_CHUNK)
                 if not chunk:
@@ -93,7 +96,7 @@ class SyncConnection:
                 self._set_limit(deadline - monotonic())
         except TimeoutError as error:
             raise no_answer(self.place) from error
-        except OSError as error:
+        except (OSError, InvalidResponse) as error:
             raise ConnectionEnded(f"{self.place}: {error}") from error
         if len(replies) > count:
             raise ConnectionEnded(f"{self.place} answered what nobody asked")
@@ -283,6 +286,10 @@ class SyncDriver:
         except RedisError:
             self._topology.forget()
             raise
+
+    def forget_places(self) -> None:
+        """Where servers are is in doubt: look anew."""
+        self._topology.forget()
 
     def probe(self, place: Place) -> None:
         """Ask the server for an answer; raises an error of redis-py where there is none.

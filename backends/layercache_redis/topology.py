@@ -8,18 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from time import monotonic
 from typing import Any, Final, Protocol
 
-from redis.crc import key_slot
+from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
+from layercache.errors import BackendError, CircuitOpen
 from layercache_redis.options import Place, RedisOptions
 from layercache_redis.wire import Command, Refusal
 
 __all__ = ["Ask", "Cluster", "Sentinels", "Single", "Topology", "topology_of"]
 
 _REDIRECTIONS: Final = 5
+_LOOK_AGAIN: Final = 0.5  # seconds between looks at who has the slots of a node that is left alone
 
 
 class Ask(Protocol):
@@ -75,44 +78,65 @@ class Single:
 
 
 class Sentinels:
-    """The primary of a service, as any of the sentinels names it."""
+    """The primary of a service, as any of the sentinels names it.
+
+    One that is in doubt is still sent to: what is wrong with it opens its circuit, whose probe asks the sentinels anew,
+    so callers do not wait for those.
+    """
 
     direct: Place | None = None
 
     def __init__(self, options: RedisOptions) -> None:
-        self._sentinels, self._service = options.places(), options.url.service
+        self._sentinels, self._service = tuple(options.places()), options.url.service
         self._tls = options.url.is_tls
         self._primary: Place | None = None
+        self._is_doubtful = False
 
     async def place_of(self, ask: Ask, key: bytes) -> Place:
-        return self._primary or await self._find(ask)
+        return await self._find(ask) if self._primary is None or self._is_doubtful else self._primary
 
     async def exchange(self, ask: Ask, commands: Sequence[Command]) -> list[Any]:
-        replies = await ask.exchange(self._primary or await self._find(ask), commands)
-        if any(isinstance(reply, Refusal) and reply.code == "READONLY" for reply in replies):
-            self.forget()  # it was the primary and is no more; nothing of this was executed but reads
-            replies = await ask.exchange(await self._find(ask), commands)
+        place = self._primary or await self._find(ask)
+        replies = await ask.exchange(place, commands)
+        refused = [index for index, reply in enumerate(replies) if _is_of_a_replica(reply)]
+        if refused:  # it was the primary and is no more
+            found = self._primary
+            place = found if found not in (None, place) else await self._find(ask, former=place)
+            again = await ask.exchange(place, [commands[index] for index in refused])
+            for index, reply in zip(refused, again, strict=True):
+                replies[index] = reply
         return replies
 
     def forget(self) -> None:
-        self._primary = None
+        self._is_doubtful = True
 
-    async def _find(self, ask: Ask) -> Place:
-        said = "there are none"
+    async def _find(self, ask: Ask, former: Place | None = None) -> Place:
+        """Ask one sentinel after the other; who names `former` has not heard yet that it is no primary any more."""
+        said: list[str] = []
         command: Command = ("SENTINEL", "GET-MASTER-ADDR-BY-NAME", self._service)
-        for sentinel in list(self._sentinels):
+        for sentinel in self._sentinels:
             try:
                 reply = await ask.sentinel(sentinel, command)
             except RedisError as error:
-                said = str(error)
+                said.append(str(error))
                 continue
-            if isinstance(reply, list):
-                # who answered is asked first from now on
-                self._sentinels.sort(key=lambda place, first=sentinel: place != first)  # type: ignore[misc]
-                self._primary = Place(reply[0].decode(), int(reply[1]), tls=self._tls)
-                return self._primary
-            said = str(reply) if isinstance(reply, Refusal) else f"it knows no service {self._service!r}"
-        raise RedisConnectionError(f"no sentinel names the primary of {self._service!r}: {said}")
+            if not isinstance(reply, list):
+                said.append(f"{sentinel}: {reply or f'it knows no service {self._service!r}'}")
+                continue
+            primary = Place(reply[0].decode(), int(reply[1]), tls=self._tls)
+            if primary == former:
+                said.append(f"{sentinel}: it is {primary}, which takes no writes")
+                continue
+            # who answered is asked first from now on
+            others = (other for other in self._sentinels if other != sentinel)
+            self._sentinels, self._primary, self._is_doubtful = (sentinel, *others), primary, False
+            return primary
+        raise RedisConnectionError(f"no sentinel names the primary of {self._service!r} ({'; '.join(said)})")
+
+
+def _is_of_a_replica(reply: Any) -> bool:
+    """Whether a command was refused, and not executed, because it writes and the server is a replica."""
+    return type(reply) is Refusal and "READONLY" in str(reply)  # a script's is wrapped up before Redis 7
 
 
 class Cluster:
@@ -121,16 +145,18 @@ class Cluster:
     direct: Place | None = None
 
     def __init__(self, options: RedisOptions) -> None:
-        self._seeds = options.places()
-        self._slots: dict[int, Place] = {}
+        self._seeds = tuple(options.places())
+        self._nodes: tuple[Place, ...] = ()  # those that had slots, the next to be asked first
+        self._owners: list[Place | None] | None = None  # by slot
+        self._learnt_at = 0.0
 
     async def place_of(self, ask: Ask, key: bytes) -> Place:
-        if not self._slots:
-            await self._learn(ask)
-        place = self._slots.get(key_slot(key))
+        slot, owners = key_slot(key), self._owners
+        place = owners[slot] if owners is not None else None
         if place is None:
-            self.forget()
-            raise RedisConnectionError(f"no node of the cluster has slot {key_slot(key)}")
+            place = (await self._learn(ask))[slot]
+        if place is None:
+            raise RedisConnectionError(f"no node of the cluster has slot {slot}")
         return place
 
     async def exchange(self, ask: Ask, commands: Sequence[Command]) -> list[Any]:
@@ -138,7 +164,13 @@ class Cluster:
         pending = {index: await self.place_of(ask, _key(command)) for index, command in enumerate(commands)}
         asking: set[int] = set()
         for _ in range(_REDIRECTIONS):
-            await self._send(ask, commands, replies, pending, asking)
+            try:
+                await self._send(ask, commands, replies, pending, asking)
+            except CircuitOpen:
+                # the node is left alone, so no answer will ever tell that another has its slots by now
+                if monotonic() - self._learnt_at > _LOOK_AGAIN:
+                    self.forget()
+                raise
             pending, asking = self._redirected(replies, pending)
             if not pending:
                 break
@@ -171,6 +203,7 @@ class Cluster:
     def _redirected(self, replies: list[Any], sent: dict[int, Place]) -> tuple[dict[int, Place], set[int]]:
         pending: dict[int, Place] = {}
         asking: set[int] = set()
+        owners = self._owners
         for index, place in sent.items():
             reply = replies[index]
             if not isinstance(reply, Refusal) or reply.code not in {"MOVED", "ASK"}:
@@ -178,35 +211,37 @@ class Cluster:
             _, slot, target = str(reply).split(" ")[:3]
             host, _, port = target.rpartition(":")
             pending[index] = replace(place, host=host or place.host, port=int(port))
-            if reply.code == "MOVED":
-                self._slots[int(slot)] = pending[index]
-            else:
+            if reply.code == "ASK":
                 asking.add(index)
+            elif owners is not None:
+                owners[int(slot)] = pending[index]
         return pending, asking
 
     def forget(self) -> None:
-        # nodes that were known are seeds too: those of the settings may all be gone by now
-        self._seeds = list(dict.fromkeys([*self._seeds, *self._slots.values()]))
-        self._slots = {}
+        self._owners = None
+        self._nodes = self._nodes[1:] + self._nodes[:1]  # who was asked last may be behind
 
-    async def _learn(self, ask: Ask) -> None:
-        said = ""
-        for seed in self._seeds:
+    async def _learn(self, ask: Ask) -> list[Place | None]:
+        said: list[str] = []
+        # nodes that were known are asked too: those of the settings may all be gone by now
+        for node in dict.fromkeys((*self._nodes, *self._seeds)):
             try:
-                (reply,) = await ask.exchange(seed, [("CLUSTER", "SLOTS")])
-            except RedisError as error:
-                said = str(error)
+                (reply,) = await ask.exchange(node, [("CLUSTER", "SLOTS")])
+            except (RedisError, BackendError) as error:
+                said.append(str(error))
                 continue
-            if isinstance(reply, Refusal):
-                said = str(reply)
+            if not isinstance(reply, list) or not reply:
+                said.append(f"{node}: {reply or 'it knows of no slots'}")
                 continue
-            slots: dict[int, Place] = {}
-            for first, last, node, *_ in reply:
-                place = replace(seed, host=(node[0] or b"").decode() or seed.host, port=int(node[1]))
-                slots.update(dict.fromkeys(range(first, last + 1), place))
-            self._slots = slots
-            return
-        raise RedisConnectionError(f"no node of the cluster tells its slots: {said}")
+            owners: list[Place | None] = [None] * REDIS_CLUSTER_HASH_SLOTS
+            nodes = {node: None}  # in order
+            for first, last, (host, port, *_), *_ in reply:
+                place = replace(node, host=(host or b"").decode() or node.host, port=int(port))
+                owners[first : last + 1] = [place] * (last + 1 - first)
+                nodes[place] = None
+            self._nodes, self._owners, self._learnt_at = tuple(nodes), owners, monotonic()
+            return owners
+        raise RedisConnectionError(f"no node of the cluster tells its slots ({'; '.join(said)})")
 
 
 def _key(command: Command) -> bytes:
