@@ -15,7 +15,7 @@ The bounds are the backend's, shared by the caches that use it.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any, ClassVar, cast
 
 from pydantic import AfterValidator
@@ -23,10 +23,10 @@ from pydantic import AfterValidator
 from layercache.errors import UnknownEviction
 from layercache.options import Bytes, Count, Duration, NormalCodec, options, stages
 from layercache.registry import class_named
-from layercache.spi import Backend, KeySpace, Opening, Serializer
+from layercache.spi import Backend, Finding, KeySpace, Opening, Serializer
 from layercache_memory.policies.base import Policy
 from layercache_memory.space import MemorySpace
-from layercache_memory.storage import Storage
+from layercache_memory.storage import UNIT, Storage
 
 __all__ = ["MemoryBackend", "MemoryOptions", "policy_named"]
 
@@ -95,3 +95,10 @@ class MemoryBackend(Backend):
     def faults(cls, options: Any, backends: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
         if options.max_entry_bytes is not None and options.max_entry_bytes > options.max_bytes:
             yield "max_entry_bytes", f"is more than max_bytes = {options.max_bytes:,}"
+
+    def examine(self, caches: Sequence[str]) -> Iterable[Finding]:
+        """Say how full it is in this process; what others hold cannot be seen from here."""
+        chosen, storage = self.options, self._storage
+        entries = f"{storage.entries:,} of {chosen.max_entries:,} entries"
+        held = f"{storage.units * UNIT:,} of {chosen.max_bytes:,} bytes"
+        yield Finding("ok", "fill", f"{entries}, {held}, in this process")

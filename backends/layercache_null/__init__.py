@@ -6,11 +6,12 @@ type = "null"
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar
 
 from layercache.entry import Entry
 from layercache.options import NormalCodec, options, stages
-from layercache.spi import Backend, Change, KeySpace, Opening, Serializer
+from layercache.spi import Backend, Change, Finding, KeySpace, Opening, Serializer
 
 __all__ = ["NullBackend", "NullOptions"]
 
@@ -52,3 +53,6 @@ class NullBackend(Backend):
 
     def key_space(self, cache: str) -> KeySpace:
         return NullSpace()
+
+    def examine(self, caches: Sequence[str]) -> Iterable[Finding]:
+        yield Finding("ok", "storage", "stores nothing: every read is a miss, every load runs")

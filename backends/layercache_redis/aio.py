@@ -26,7 +26,7 @@ from layercache_redis.commands import Steps
 from layercache_redis.driver import ConnectionEnded, Servers, no_answer, translated, unreachable
 from layercache_redis.options import Place
 from layercache_redis.topology import Topology
-from layercache_redis.wire import Command, Greeting, Refusal, new_reader, packed, tls_context
+from layercache_redis.wire import Command, Greeting, NotPrimary, Refusal, new_reader, packed, tls_context
 
 __all__ = ["AioDriver"]
 
@@ -218,7 +218,8 @@ class _Pool:
         except asyncio.CancelledError:  # not ours: the loop is ending
             raise ConnectionEnded(f"the connection to {self._place} was given up") from None
         except RedisError as error:
-            self.circuit.failed(began, error)
+            if not isinstance(error, NotPrimary):
+                self.circuit.failed(began, error)
             raise
 
     def _open(self) -> asyncio.Task[_Connection]:
@@ -331,6 +332,7 @@ class AioDriver:
             return result
         except RedisError as error:
             self._topology.forget()
+            self._servers.doubt(began, error)
             raise translated(self._servers.backend, error) from error
 
     async def _new_loop(self) -> _LoopPools:
@@ -380,7 +382,14 @@ class _Asking:
             return [await self.exchange(*parts[0])]
         return await asyncio.gather(*(self.exchange(place, commands) for place, commands in parts))
 
+    async def pause(self, seconds: float) -> bool:
+        if self._deadline - monotonic() < seconds:
+            return False
+        await asyncio.sleep(seconds)
+        return True
+
     async def sentinel(self, place: Place, command: Command) -> Any:
+        self._servers.circuit(place).check()
         # one that hangs leaves time for the next
         deadline = monotonic() + max((self._deadline - monotonic()) / 2, 0.001)
         connection = await connected(place, self._servers, self._servers.greeting(sentinel=True), deadline)

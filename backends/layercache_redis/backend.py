@@ -85,8 +85,8 @@ class _Heard:
     def written(self, key: str) -> None:
         pass
 
-    def invalidated(self, tag: str) -> None:
-        self.stamps.forget(tag)
+    def invalidated(self, tag: str, stamp: int) -> None:
+        self.stamps.forget(tag, unless=stamp)
 
     def retrained(self) -> None:
         self.commands.forget_dictionary()

@@ -22,7 +22,7 @@ from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
 from zlib import crc32
 
 from layercache.codecs.dictionaries import UnknownDictionary
-from layercache.codecs.frame import BadFrame, pack_times, unpack_stamps
+from layercache.codecs.frame import BadFrame, is_of_another_version, pack_times, unpack_stamps
 from layercache.codecs.normal import NormalForm, TypedForm
 from layercache.codecs.pipeline import Pipeline
 from layercache.core.changes import Add, Increment, Touch
@@ -54,6 +54,9 @@ Steps: TypeAlias = Generator[list[Command], list[Any], R]
 
 _MOST: Final = 250
 """Keys that one script writes: some milliseconds of the server's time, in which it serves nobody else."""
+
+_HEAD_BYTES: Final = 1 << 17
+"""What a frame may hold besides its payload, and what a stage that does not shrink may add to that."""
 
 STAMP_LIFE: Final = 30 * 86_400_000
 """Milliseconds that a stamp lives at least, prolonged by writes; with its stamp an entry is gone."""
@@ -110,14 +113,17 @@ class Commands:
     """The operations of one cache.
 
     Attributes:
+        is_spread: whether keys are on several servers.
         foreign: how often something under a key of ours was not ours.
     """
 
     def __init__(self, setting: Setting, names: Names, pipeline: Pipeline, stamps: KnownStamps) -> None:
         self._setting, self._names, self._pipeline, self._stamps = setting, names, pipeline, stamps
         self._now = setting.now
+        self.is_spread = setting.cluster
         self._own_stamp = names.stamp(CACHE_TAG)
         self._shared_keys = () if setting.cluster else (self._own_stamp, names.log)
+        self._most_bytes = pipeline.max_value_bytes + _HEAD_BYTES
         # with JSON an int is its digits, which the server can add to
         digits = pipeline.serializer.name == "json"
         self._digit_stages = pipeline.serializer.name.encode() if digits else b""
@@ -135,11 +141,11 @@ class Commands:
         at = self._names.value(key)
         own, version = self._stamps.own(), self._stamps.version
         if own is None:
-            frame, px, stamp = yield [("GET", at), ("PTTL", at), ("GET", self._own_stamp)]
+            frame, px, stamp = yield [self._read(at), ("PTTL", at), ("GET", self._own_stamp)]
             own = self._learnt(stamp, version)
         else:
-            frame, px = yield [("GET", at), ("PTTL", at)]
-        if frame is None:
+            frame, px = yield [self._read(at), ("PTTL", at)]
+        if px == -2:
             return None
         try:
             entry = self._entry(at, frame, px, own)
@@ -151,18 +157,16 @@ class Commands:
         return (yield from self._living([at], [frame], [px], own))[0]
 
     def get_many(self, keys: Sequence[str]) -> Steps[dict[str, Entry]]:
-        """The frames in one command, but for a cluster, and what the server leaves each to live."""
+        """For each key the frame, and what the server leaves it to live."""
         if not keys:
             return {}
         ats = [self._names.value(key) for key in keys]
         own, version = self._stamps.own(), self._stamps.version
-        frames: list[Command] = [("GET", at) for at in ats] if self._setting.cluster else [("MGET", *ats)]
-        asked: list[Command] = frames + [("PTTL", at) for at in ats]
+        asked = [command for at in ats for command in (self._read(at), ("PTTL", at))]
         replies = yield [*asked, ("GET", self._own_stamp)] if own is None else asked
         if own is None:
             own = self._learnt(replies.pop(), version)
-        found = replies[: len(frames)] if self._setting.cluster else self._checked(replies[0])
-        living = yield from self._living(ats, found, replies[len(frames) :], own)
+        living = yield from self._living(ats, replies[::2], replies[1::2], own)
         return {key: entry for key, entry in zip(keys, living, strict=True) if entry is not None}
 
     def _living(
@@ -187,7 +191,7 @@ class Commands:
 
     def _entry(self, at: bytes, frame: Any, px: Any, own: int | None) -> Entry | None:
         """Decode one frame; whether its tags are current remains to be seen."""
-        if frame is None or type(frame) is Refusal:
+        if not frame or type(frame) is Refusal:
             self._nothing(frame, px)
             return None
         try:
@@ -209,7 +213,7 @@ class Commands:
         return entry.living_at_most(left, now) if left > 0 else None
 
     def _nothing(self, frame: Any, px: Any) -> None:
-        """Tell what is not there from what is of another type, which GET refuses and MGET passes over."""
+        """Tell what is not there from what is empty, or of another type."""
         if type(frame) is Refusal and frame.code != "WRONGTYPE":
             self._checked(frame)
         if self._checked(px) != -2:
@@ -376,13 +380,16 @@ class Commands:
         at = self._names.value(key)
         while True:
             version = self._stamps.version
-            frame, px, stored = yield [("GET", at), ("PTTL", at), ("GET", self._own_stamp)]
+            frame, px, stored = yield [self._read(at), ("PTTL", at), ("GET", self._own_stamp)]
             own = self._learnt(stored, version)
+            if isinstance(frame, bytes) and len(frame) > self._most_bytes:
+                yield from self._dropped([at])  # nothing of ours is as long, and it was not read to its end
+                continue
             (found,) = yield from self._living([at], [frame], [px], own)
             try:
                 changed = change(found)
             except Exception:
-                if found is None and frame is not None:
+                if found is None and frame and not (type(frame) is bytes and is_of_another_version(frame)):
                     yield from self._dropped([at])  # it is of no use to anybody
                 raise
             if changed is None:
@@ -437,17 +444,26 @@ class Commands:
             return
         for tag in tags:
             self._stamps.forget(tag)
+        version = self._stamps.version
+        fresh = {tag: new_stamp() for tag in tags}
         commands = [
-            self._stamp_script(INVALIDATE, tag, new_stamp(), "", self._names.in_log(tag)) for tag in tags
+            self._stamp_script(INVALIDATE, tag, stamp, "", self._names.in_log(tag))
+            for tag, stamp in fresh.items()
         ]
         for reply in (yield from self._evaluated(INVALIDATE, commands)):
             self._checked(reply)
         if self._setting.cluster:
-            (reply,) = yield [self._log_entry(b"t", [self._names.in_log(tag) for tag in tags])]
+            pairs = [
+                pair
+                for tag, stamp in fresh.items()
+                for pair in ((b"t", self._names.in_log(tag)), (b"s", _STAMP.pack(stamp)))
+            ]
+            (reply,) = yield [self._log_entry(pairs)]
             self._checked(reply)
-        # what was fetched meanwhile may be the former; the next who needs it asks again
+        # what others fetched meanwhile may be the former stamps
         for tag in tags:
-            self._stamps.forget(tag)
+            self._stamps.forget(tag, unless=fresh[tag])
+        self._stamps.learn(fresh.items(), version + len(fresh))
 
     # -- stamps
 
@@ -485,9 +501,7 @@ class Commands:
 
     def _stamp_of(self, reply: Any) -> int | None:
         """Return a stamp as the server keeps it; None for what is lost or none of ours."""
-        if type(reply) is Refusal and reply.code == "WRONGTYPE":
-            return None
-        data = self._checked(reply)
+        data = self._string(reply)
         return _STAMP.unpack(data)[0] if data is not None and len(data) == _STAMP.size else None
 
     def _stamp_to_write(self, own: int | None = None) -> Steps[_Taken]:
@@ -586,8 +600,8 @@ class Commands:
         if self._dictionary_known:
             return
         (reply,) = yield [("GET", self._names.dictionary())]
-        id = self._checked(reply)
-        in_use = int(id) if id is not None and id.isdigit() else None
+        id = self._string(reply)
+        in_use = int(id) if id is not None and id.isdigit() and len(id) <= 10 else None
         if in_use is not None:
             yield from self._learn_dictionary(in_use)
         if self._dictionaries is not None:
@@ -599,7 +613,7 @@ class Commands:
         (data,) = yield [("GET", self._names.dictionary(id))]
         assert self._dictionaries is not None
         try:
-            if self._dictionaries.add(self._checked(data) or b"") != id:
+            if self._dictionaries.add(self._string(data) or b"") != id:
                 self._lost.add(id)
         except DecodeError:
             self._lost.add(id)
@@ -682,12 +696,12 @@ class Commands:
         """Tell the log what was written, where the script could not."""
         if self._setting.cluster and ats:
             shared = self._names.application
-            (reply,) = yield [self._log_entry(b"k", [at[shared:] for at in ats])]
+            (reply,) = yield [self._log_entry([(b"k", at[shared:]) for at in ats])]
             self._checked(reply)
 
-    def _log_entry(self, kind: bytes, names: Sequence[bytes]) -> Command:
+    def _log_entry(self, pairs: Sequence[tuple[bytes, bytes]]) -> Command:
         setting = self._setting
-        pairs = [word for name in names for word in (kind, name)]
+        words = [word for pair in pairs for word in pair]
         return (
             "XADD",
             self._names.log,
@@ -697,8 +711,19 @@ class Commands:
             "*",
             b"n",
             setting.node.id,
-            *pairs,
+            *words,
         )
+
+    def _read(self, at: bytes) -> Command:
+        # not GET: of what is longer than anything of ours no more than that comes over the wire
+        return ("GETRANGE", at, 0, self._most_bytes)
+
+    def _string(self, reply: Any) -> bytes | None:
+        """Return what GET answered; None for what is not there or of another type."""
+        if type(reply) is Refusal and reply.code == "WRONGTYPE":
+            return None
+        data: bytes | None = self._checked(reply)
+        return data
 
     def _checked(self, reply: Any) -> Any:
         if isinstance(reply, Refusal):

@@ -7,6 +7,7 @@ that had been made is gone; any other `ConnectionError`, none could be made.
 from __future__ import annotations
 
 from collections.abc import Callable
+from threading import Event
 
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
@@ -15,7 +16,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from layercache.errors import BackendError, BackendTimeout
 from layercache_redis.circuit import Circuit
 from layercache_redis.options import Place, RedisOptions
-from layercache_redis.wire import Greeting
+from layercache_redis.wire import Greeting, NotPrimary
 
 __all__ = ["ConnectionEnded", "Servers", "no_answer", "translated", "unreachable"]
 
@@ -36,6 +37,7 @@ class Servers:
         self.backend, self.options = backend, options
         self._probe = probe
         self._circuits: dict[Place, Circuit] = {}
+        self.ended = Event()
 
     def circuit(self, place: Place) -> Circuit:
         """Return the circuit of a server; sentinels vouch for one service, which has one wherever it is."""
@@ -47,6 +49,11 @@ class Servers:
             made = Circuit(self.backend, named, lambda: self._probe(place))
             found = self._circuits.setdefault(place, made)
         return found
+
+    def doubt(self, began: float, error: RedisError) -> None:
+        """What began at `began` failed on its way to a server, which sentinels may not even have named."""
+        if self.options.url.is_sentinel and not isinstance(error, ConnectionEnded | NotPrimary):
+            self.circuit(self.options.places()[0]).failed(began, error)
 
     def greeting(self, *, sentinel: bool = False, part: str = "") -> Greeting:
         """Return what is said first; `part` distinguishes connections of other uses in CLIENT LIST."""
@@ -60,10 +67,13 @@ class Servers:
         }
 
     def end(self) -> None:
+        """The backend was closed: nobody waits for anything any more."""
+        self.ended.set()
         for circuit in list(self._circuits.values()):
             circuit.end()
 
     def after_fork(self) -> None:
+        self.ended = Event()
         for circuit in self._circuits.values():
             circuit.reset()
 

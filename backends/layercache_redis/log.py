@@ -1,7 +1,7 @@
 """The log: what was written and invalidated, by whom, for every process that keeps something near.
 
 An entry of the stream holds `n`, the node that wrote, and any number of `k` (the name of a value) and `t` (that of a
-tag), both without the prefix. One thread per process and backend follows it.
+tag, followed by its new stamp, `s`), both without the prefix. One thread per process and backend follows it.
 
 Rules:
 1. It is followed from a mark of our own, so there is always an entry that we know we have seen. After a broken
@@ -49,8 +49,8 @@ class Listener(Protocol):
         """Another process has written or deleted `key`."""
         ...
 
-    def invalidated(self, tag: str) -> None:
-        """Somebody, perhaps we, has given `tag` a new stamp, `*` for the whole cache."""
+    def invalidated(self, tag: str, stamp: int) -> None:
+        """Somebody, perhaps we, has given `tag` (`*` for the whole cache) a new stamp."""
         ...
 
     def retrained(self) -> None:
@@ -117,7 +117,8 @@ class Log:
             connection.shut()  # wakes the thread from its read
         with self._lock:
             thread = self._thread
-        if thread is not None:
+        # a world may be collected on any thread, the log's own among them
+        if thread is not None and thread is not threading.current_thread():
             thread.join(self._driver.servers.options.timeout * 2)
         self._current_until = 0.0
 
@@ -195,7 +196,7 @@ class Log:
     def _hear(self, fields: Sequence[bytes]) -> None:
         pairs = list(zip(fields[::2], fields[1::2], strict=False))
         own = (b"n", self.node.id) in pairs
-        for kind, name in pairs:
+        for index, (kind, name) in enumerate(pairs):
             if own and kind == b"k":
                 continue  # of what changed for a tag we hear even where it was us: our own answer may have been lost
             cache, _, rest = name.partition(b":")
@@ -203,7 +204,10 @@ class Log:
                 if kind == b"k":
                     listener.written(_text(rest))
                 elif kind == b"t":
-                    listener.invalidated(_text(rest))
+                    following = pairs[index + 1] if index + 1 < len(pairs) else (b"", b"")
+                    listener.invalidated(
+                        _text(rest), int.from_bytes(following[1][:8]) if following[0] == b"s" else 0
+                    )
                 elif kind == b"d":
                     listener.retrained()
 

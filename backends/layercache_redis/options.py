@@ -304,7 +304,7 @@ class RedisOptions:
             query = self.url.query
             return query.get("sentinel_username"), query.get("sentinel_password")
         user, password = self.url.login
-        given = self.password and self.password.get_secret_value()
+        given = None if self.password is None else self.password.get_secret_value()
         return self.username or user, given or password
 
     def database(self) -> int:

@@ -2,7 +2,8 @@
 
 Rules:
 1. A stamp is known while the log is followed (`is_current`); else it is fetched with the value.
-2. Whatever the log says of a tag makes it unknown, not known: what stands there may be older than what is fetched.
+2. What the log says of a tag makes it unknown, not known: it may be older than what is fetched. Where it is what is
+   known already, that stays.
 3. What was fetched is kept only if the log has said nothing since the request was sent.
 """
 
@@ -60,11 +61,11 @@ class KnownStamps:
                     self._known.clear()
                 self._known.update(stamps)
 
-    def forget(self, tag: str | None = None) -> None:
-        """Forget `tag`, or all."""
+    def forget(self, tag: str | None = None, unless: int = 0) -> None:
+        """Forget `tag`, unless what is known of it is the stamp it was just given; or all."""
         with self._lock:
             self.version += 1
             if tag is None:
                 self._known.clear()
-            else:
+            elif self._known.get(tag) != unless:
                 self._known.pop(tag, None)

@@ -30,7 +30,7 @@ from layercache_redis.commands import Steps
 from layercache_redis.driver import ConnectionEnded, Servers, no_answer, translated, unreachable
 from layercache_redis.options import Place, RedisOptions
 from layercache_redis.topology import Topology
-from layercache_redis.wire import Command, Greeting, Refusal, new_reader, packed, tls_context
+from layercache_redis.wire import Command, Greeting, NotPrimary, Refusal, new_reader, packed, tls_context
 
 __all__ = ["SyncConnection", "SyncDriver"]
 
@@ -224,7 +224,7 @@ class _Pool:
             return SyncConnection(self._place, self._options, self._servers.greeting(), deadline)
         except BaseException as error:
             self._uncount()
-            if isinstance(error, RedisError):
+            if isinstance(error, RedisError) and not isinstance(error, NotPrimary):
                 self.circuit.failed(deadline - self._options.timeout, error)
             raise
 
@@ -275,6 +275,7 @@ class SyncDriver:
             return result
         except RedisError as error:
             self._topology.forget()
+            self.servers.doubt(deadline - self.servers.options.timeout, error)
             raise translated(self.servers.backend, error) from error
 
     def connect_for_log(self, key: bytes) -> SyncConnection:
@@ -299,7 +300,7 @@ class SyncDriver:
         deadline = monotonic() + self.servers.options.timeout
         if self.servers.options.url.is_sentinel:
             self._topology.forget()
-            place = run(self._topology.place_of(_Asking(self, deadline), b""))
+            place = run(self._topology.place_of(_Asking(self, deadline, probing=True), b""))
         connection = SyncConnection(place, self.servers.options, self.servers.greeting(), deadline)
         try:
             (reply,) = connection.exchange(packed([("PING",)]), 1, deadline)
@@ -325,8 +326,8 @@ class SyncDriver:
 class _Asking:
     """How a topology reaches servers from a thread: one after the other, by one deadline."""
 
-    def __init__(self, driver: SyncDriver, deadline: float) -> None:
-        self._driver, self._deadline = driver, deadline
+    def __init__(self, driver: SyncDriver, deadline: float, *, probing: bool = False) -> None:
+        self._driver, self._deadline, self._probing = driver, deadline, probing
 
     async def exchange(self, place: Place, commands: Sequence[Command]) -> list[Any]:
         return self._driver.pool(place).exchange(commands, self._deadline)
@@ -336,6 +337,8 @@ class _Asking:
 
     async def sentinel(self, place: Place, command: Command) -> Any:
         servers = self._driver.servers
+        if not self._probing:
+            servers.circuit(place).check()
         # one that hangs leaves time for the next
         deadline = monotonic() + max((self._deadline - monotonic()) / 2, 0.001)
         connection = SyncConnection(place, servers.options, servers.greeting(sentinel=True), deadline)
@@ -344,3 +347,8 @@ class _Asking:
         finally:
             connection.close()
         return reply
+
+    async def pause(self, seconds: float) -> bool:
+        if self._deadline - monotonic() < seconds:
+            return False
+        return not self._driver.servers.ended.wait(seconds)

@@ -17,11 +17,12 @@ from redis.exceptions import RedisError
 
 from layercache.errors import BackendError, CircuitOpen
 from layercache_redis.options import Place, RedisOptions
-from layercache_redis.wire import Command, Refusal
+from layercache_redis.wire import Command, NotPrimary, Refusal
 
 __all__ = ["Ask", "Cluster", "Sentinels", "Single", "Topology", "topology_of"]
 
 _REDIRECTIONS: Final = 5
+_MOVING: Final = 0.01  # seconds between looks at a slot that is being moved
 _LOOK_AGAIN: Final = 0.5  # seconds between looks at who has the slots of a node that is left alone
 
 
@@ -38,6 +39,10 @@ class Ask(Protocol):
 
     async def sentinel(self, place: Place, command: Command) -> Any:
         """Return what the sentinel there replies, over a connection of its own."""
+        ...
+
+    async def pause(self, seconds: float) -> bool:
+        """Let `seconds` pass; return False at once where the operation would have to be over by then."""
         ...
 
 
@@ -97,7 +102,10 @@ class Sentinels:
 
     async def exchange(self, ask: Ask, commands: Sequence[Command]) -> list[Any]:
         place = self._primary or await self._find(ask)
-        replies = await ask.exchange(place, commands)
+        try:
+            replies = await ask.exchange(place, commands)
+        except NotPrimary:
+            return await ask.exchange(await self._find(ask, former=place), commands)
         refused = [index for index, reply in enumerate(replies) if _is_of_a_replica(reply)]
         if refused:  # it was the primary and is no more
             found = self._primary
@@ -139,6 +147,10 @@ def _is_of_a_replica(reply: Any) -> bool:
     return type(reply) is Refusal and "READONLY" in str(reply)  # a script's is wrapped up before Redis 7
 
 
+def _is_torn(reply: Any) -> bool:
+    return type(reply) is Refusal and reply.code == "TRYAGAIN"
+
+
 class Cluster:
     """The nodes of a cluster, each with its share of the slots."""
 
@@ -163,7 +175,8 @@ class Cluster:
         replies: list[Any] = [None] * len(commands)
         pending = {index: await self.place_of(ask, _key(command)) for index, command in enumerate(commands)}
         asking: set[int] = set()
-        for _ in range(_REDIRECTIONS):
+        left = _REDIRECTIONS
+        while left:
             try:
                 await self._send(ask, commands, replies, pending, asking)
             except CircuitOpen:
@@ -171,9 +184,17 @@ class Cluster:
                 if monotonic() - self._learnt_at > _LOOK_AGAIN:
                     self.forget()
                 raise
+            before, was_asking = pending, asking
             pending, asking = self._redirected(replies, pending)
-            if not pending:
+            # a slot is being moved, and of the keys of one command one is here and one there
+            torn = {index: before[index] for index in before if _is_torn(replies[index])}
+            if torn and await ask.pause(_MOVING):
+                pending |= torn
+                asking |= was_asking & torn.keys()
+            elif not pending:
                 break
+            else:
+                left -= 1
         return replies
 
     async def _send(

@@ -38,6 +38,8 @@ class JoinedSets:
         self._sending: set[asyncio.Task[None]] = set()
 
     async def set(self, key: str, entry: Entry) -> bool:
+        if self._commands.is_spread:  # then it would share the fate of sets on other nodes, for no gain
+            return await self._aio.run(self._commands.set(key, entry))
         loop, turn = asyncio.get_running_loop(), self._own.turn
         if turn is None or turn.loop is not loop:
             self._own.turn = turn = _Turn(loop)

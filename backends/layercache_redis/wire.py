@@ -17,7 +17,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from layercache_redis.options import Place, RedisOptions
 
-__all__ = ["Command", "Greeting", "Refusal", "new_reader", "packed", "tls_context"]
+__all__ = ["Command", "Greeting", "NotPrimary", "Refusal", "new_reader", "packed", "tls_context"]
 
 Command: TypeAlias = tuple[str | bytes | int, ...]
 
@@ -48,6 +48,10 @@ def new_reader() -> Reader:
 def packed(commands: Sequence[Command]) -> bytes:
     """Return the bytes of all `commands`, to be sent in one piece."""
     return _pack(commands[0]) if len(commands) == 1 else b"".join([_pack(command) for command in commands])
+
+
+class NotPrimary(RedisConnectionError):
+    """The server was reached, but is no primary any more: another is by now, or will be."""
 
 
 @dataclass(frozen=True)
@@ -82,8 +86,10 @@ class Greeting:
         """Raise what a refused greeting is: `AuthenticationError`, or the `Refusal` itself."""
         for command, reply in zip(self.commands(), replies, strict=True):
             if command[0] == "ROLE" and isinstance(reply, list) and reply[0] != b"master":
-                raise RedisConnectionError("sentinels name a server as primary that is none yet")
-            if not isinstance(reply, Refusal) or command[0] in {"CLIENT", "ROLE"}:
+                raise NotPrimary("sentinels name a server as primary that is none, or none yet")
+            if not isinstance(reply, Refusal):
+                continue
+            if command[0] in {"CLIENT", "ROLE"} and reply.code == "NOPERM":
                 continue  # a user may lack the right to either
             raise AuthenticationError(str(reply)) if command[0] == "AUTH" else reply
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
 
 from layercache import __version__
+from layercache.cli.doctor import doctor
+from layercache.cli.purge import purge
+from layercache.cli.training import train_dictionary
+from layercache.cli.world import AsJson, Environment, SettingsFile, print_faults, print_json
 from layercache.config import effective, read_settings
 from layercache.errors import ConfigError
 
@@ -17,16 +20,6 @@ __all__ = ["app"]
 app: Final = typer.Typer(
     name="layercache", no_args_is_help=True, add_completion=True, pretty_exceptions_enable=False
 )
-
-SettingsFile = Annotated[
-    Path | None,
-    typer.Option("--settings", "-s", help="The file to read instead of the nearest settings.toml."),
-]
-Environment = Annotated[
-    str | None,
-    typer.Option("--environment", "-e", help="The environment, instead of LAYERCACHE_ENV."),
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def _version(wanted: bool) -> None:
@@ -41,7 +34,7 @@ def layercache(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")
     ] = False,
 ) -> None:
-    """Look at the caches that settings.toml defines."""
+    """Look at the caches that settings.toml defines, and look after them."""
 
 
 @app.command()
@@ -50,25 +43,20 @@ def check(settings: SettingsFile = None, environment: Environment = None, as_jso
     try:
         read = read_settings(settings, environment)
     except ConfigError as error:
-        _print_faults(error, as_json)
+        print_faults(error, as_json)
         raise typer.Exit(1) from None
     tables = effective(read)
     if as_json:
-        typer.echo(
-            json.dumps({"origin": read.origin, "environment": read.environment, **tables}, ensure_ascii=False)
-        )
+        print_json({"origin": read.origin, "environment": read.environment, **tables})
         return
     typer.echo(f"# {read.origin}, environment {read.environment!r}")
     for line in _lines(tables):
         typer.echo(line)
 
 
-def _print_faults(error: ConfigError, as_json: bool) -> None:
-    if as_json:
-        faults = [fault._asdict() for fault in error.faults]
-        typer.echo(json.dumps({"origin": error.origin, "environment": error.environment, "faults": faults}))
-    else:
-        typer.echo(str(error), err=True)
+app.command()(doctor)
+app.command()(purge)
+app.command()(train_dictionary)
 
 
 def _lines(tables: dict[str, Any], path: str = "") -> list[str]:

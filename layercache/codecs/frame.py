@@ -28,7 +28,16 @@ from zlib import crc32
 from layercache.entry import CACHE_TAG, Stamps
 from layercache.errors import DecodeError, EncodeError
 
-__all__ = ["MAX_PAYLOAD", "BadFrame", "Frame", "pack", "pack_times", "unpack", "unpack_stamps"]
+__all__ = [
+    "MAX_PAYLOAD",
+    "BadFrame",
+    "Frame",
+    "is_of_another_version",
+    "pack",
+    "pack_times",
+    "unpack",
+    "unpack_stamps",
+]
 
 _OPENING: Final = b"\xabLC\x01"
 _VERSION_AT: Final = 3
@@ -126,6 +135,13 @@ def unpack_stamps(data: bytes) -> Stamps:
     begins, _, names, count, own = _parsed_head(data)
     tags = _tags(data[_NAMES_AT + names : begins], count)
     return ((CACHE_TAG, own), *tags) if own else tags
+
+
+def is_of_another_version(data: bytes) -> bool:
+    """Whether `data` seems to be a frame of a version that is not read here, but may be elsewhere."""
+    return (
+        data[:_VERSION_AT] == _OPENING[:_VERSION_AT] and data[_VERSION_AT:_TIMES_AT] != _OPENING[_VERSION_AT:]
+    )
 
 
 def _parsed_head(data: bytes) -> tuple[int, int, int, int, int]:
