@@ -12,7 +12,7 @@ maps keys to entries with five operations; everything else has a default here. I
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Protocol, TypeAlias, TypeVar
 
 from layercache.entry import Entry, Stamps
@@ -153,29 +153,29 @@ class KeySpace(ABC):
 
     # -- the async twins
 
-    async def aget(self, key: str) -> Entry | None:
-        return await self._twin(self.get, key)
+    def aget(self, key: str) -> Coroutine[Any, Any, Entry | None]:
+        return self._twin(self.get, key)
 
-    async def aset(self, key: str, entry: Entry) -> bool:
-        return await self._twin(self.set, key, entry)
+    def aset(self, key: str, entry: Entry) -> Coroutine[Any, Any, bool]:
+        return self._twin(self.set, key, entry)
 
-    async def aupdate(self, key: str, change: Change) -> Entry | None:
-        return await self._twin(self.update, key, change)
+    def aupdate(self, key: str, change: Change) -> Coroutine[Any, Any, Entry | None]:
+        return self._twin(self.update, key, change)
 
-    async def adelete(self, key: str) -> bool:
-        return await self._twin(self.delete, key)
+    def adelete(self, key: str) -> Coroutine[Any, Any, bool]:
+        return self._twin(self.delete, key)
 
-    async def aclear(self) -> None:
-        await self._twin(self.clear)
+    def aclear(self) -> Coroutine[Any, Any, None]:
+        return self._twin(self.clear)
 
-    async def aget_many(self, keys: Sequence[str]) -> dict[str, Entry]:
-        return await self._twin(self.get_many, keys)
+    def aget_many(self, keys: Sequence[str]) -> Coroutine[Any, Any, dict[str, Entry]]:
+        return self._twin(self.get_many, keys)
 
-    async def aset_many(self, entries: Mapping[str, Entry]) -> list[str]:
-        return await self._twin(self.set_many, entries)
+    def aset_many(self, entries: Mapping[str, Entry]) -> Coroutine[Any, Any, list[str]]:
+        return self._twin(self.set_many, entries)
 
-    async def adelete_many(self, keys: Sequence[str]) -> int:
-        return await self._twin(self.delete_many, keys)
+    def adelete_many(self, keys: Sequence[str]) -> Coroutine[Any, Any, int]:
+        return self._twin(self.delete_many, keys)
 
     async def _twin(self, operation: Callable[..., R], *args: Any) -> R:
         if not self.blocks:

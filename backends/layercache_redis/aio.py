@@ -62,6 +62,7 @@ class _Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._looks_at = inf  # when the timer goes off
+        self.made = monotonic()
         self.ended: BaseException | None = None
 
     # -- sending
@@ -185,7 +186,7 @@ class _Pool:
         try:
             replies = await connection.send(data, len(commands), began, deadline)
         except ConnectionEnded as error:
-            circuit.ended(error)
+            circuit.ended(connection.made, error)
             raise
         except RedisError as error:
             circuit.failed(began, error)

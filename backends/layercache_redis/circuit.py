@@ -4,7 +4,8 @@
 
 Rules:
 1. It opens when a connection cannot be made; when an answer does not come in time and nothing that was sent later was
-   answered either (one slow answer is no outage); or when three connections in a row end without an answer.
+   answered either (one slow answer is no outage); or when three connections end without an answer, each of them made
+   after the one before had ended.
 2. While open, calls raise `CircuitOpen` and touch no socket. Nobody who calls pays for the probe: a thread of
    its own asks, at once and then with back-off, at most `_LONGEST` apart.
 3. One that opens again soon after it closed goes on with the back-off it had, so flapping is met with patience.
@@ -57,6 +58,7 @@ class Circuit:
         self._reason = ""
         self._sent = 0.0  # when the latest command was sent that was answered
         self._run = 0
+        self._ended_at = 0.0  # when a connection ended last
         self._delay = _FIRST
         self._closed_at = 0.0
 
@@ -70,9 +72,14 @@ class Circuit:
         self._sent = max(self._sent, sent)
         self._run = 0
 
-    def ended(self, reason: object) -> None:
-        """A connection that had been made ended instead of an answer."""
-        self._run += 1
+    def ended(self, made: float, reason: object) -> None:
+        """A connection that was made at `made` (monotonic seconds) ended instead of an answer.
+
+        Those that were there when the last one ended have most likely ended with it.
+        """
+        if made < self._ended_at:
+            return
+        self._run, self._ended_at = self._run + 1, monotonic()
         if self._run >= _RUN:
             self._open(reason)
 

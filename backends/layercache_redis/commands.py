@@ -302,11 +302,11 @@ class Commands:
     def update(self, key: str, change: Change) -> Steps[Entry | None]:
         """Apply `change` atomically: by a script of its own where there is one, else by comparing and swapping."""
         yield from self._learn_dictionary_in_use()
-        if type(change) is Add:
+        if isinstance(change, Add):
             return (yield from self._add(key, change))
-        if type(change) is Touch:
+        if isinstance(change, Touch):
             return (yield from self._touch(key, change))
-        if type(change) is Increment and _is_plain_int(change.form) and abs(change.delta) < 10**15:
+        if isinstance(change, Increment) and _is_plain_int(change.form) and abs(change.delta) < 10**15:
             return (yield from self._increment(key, change))
         return (yield from self._swap(key, change))
 
@@ -540,18 +540,20 @@ class Commands:
         now = self._now()
         life = _life(px)
         lasts = math.inf if px == 0 else now + 0.75 * life / 1000
-        commands: list[Command] = []
-        for tag, stamp in stamps:
-            if self._lasts(tag, stamp, px):
-                continue
-            if len(self._lasting) > _MOST_TAGS:
-                self._lasting.clear()
-            self._lasting[tag] = (stamp, lasts)
-            if self._setting.cluster or tag != CACHE_TAG:
-                commands.append(self._stamp_script(STAMP, tag, new_stamp(), life))
+        short = {tag: stamp for tag, stamp in stamps if not self._lasts(tag, stamp, px)}
+        if not short:
+            return
+        commands = [
+            self._stamp_script(STAMP, tag, new_stamp(), life)
+            for tag in short
+            if self._setting.cluster or tag != CACHE_TAG
+        ]
         if commands:
             for reply in (yield from self._evaluated(STAMP, commands)):
                 self._checked(reply)
+        if len(self._lasting) > _MOST_TAGS:
+            self._lasting.clear()
+        self._lasting.update((tag, (stamp, lasts)) for tag, stamp in short.items())
 
     def _lasts(self, tag: str, stamp: int, px: int) -> bool:
         """Whether the stamp of `tag` was seen to live longer than an entry that is stored now."""

@@ -214,7 +214,10 @@ class Log:
     def _tell_all(self, tell: Callable[[Listener], None]) -> None:
         for listeners in list(self._listeners.values()):
             for listener in listeners:
-                tell(listener)
+                try:
+                    tell(listener)
+                except Exception:  # of one listener: the others are told all the same
+                    log.exception("a listener of the log failed")
 
     def _ask(self, connection: SyncConnection, commands: list[Command], block: float = 0.0) -> list[Any]:
         deadline = monotonic() + block + self._driver.servers.options.timeout

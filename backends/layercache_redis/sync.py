@@ -55,6 +55,7 @@ class SyncConnection:
             self._socket = _connected(place, options, max(deadline - monotonic(), 0.001))
         except OSError as error:
             raise unreachable(place, error) from error
+        self.made = monotonic()
         self._limit = 0.0  # the time-out that the socket has
         self._poll = select.poll()
         self._poll.register(self._socket, select.POLLIN)
@@ -179,7 +180,7 @@ class _Pool:
         except BaseException as error:  # a reply may still come, and would be taken for another's
             self._drop(connection)
             if isinstance(error, ConnectionEnded):
-                circuit.ended(error)
+                circuit.ended(connection.made, error)
             elif isinstance(error, RedisError):
                 circuit.failed(began, error)
             raise

@@ -105,18 +105,26 @@ class Sentinels:
         try:
             replies = await ask.exchange(place, commands)
         except NotPrimary:
-            return await ask.exchange(await self._find(ask, former=place), commands)
+            found = (
+                self._primary if self._primary not in {None, place} else await self._find(ask, former=place)
+            )
+            assert found is not None
+            return await ask.exchange(found, commands)
         refused = [index for index, reply in enumerate(replies) if _is_of_a_replica(reply)]
         if refused:  # it was the primary and is no more
-            found = self._primary
-            place = found if found not in (None, place) else await self._find(ask, former=place)
-            again = await ask.exchange(place, [commands[index] for index in refused])
+            other = await self._other_than(ask, place)
+            again = await ask.exchange(other, [commands[index] for index in refused])
             for index, reply in zip(refused, again, strict=True):
                 replies[index] = reply
         return replies
 
     def forget(self) -> None:
         self._is_doubtful = True
+
+    async def _other_than(self, ask: Ask, former: Place) -> Place:
+        """Return the primary that followed on `former`; another caller may have found it already."""
+        named = self._primary
+        return await self._find(ask, former=former) if named is None or named == former else named
 
     async def _find(self, ask: Ask, former: Place | None = None) -> Place:
         """Ask one sentinel after the other; who names `former` has not heard yet that it is no primary any more."""

@@ -37,7 +37,8 @@ class Refusal(ResponseError):
     @property
     def is_outage(self) -> bool:
         """Whether the server says that it cannot serve anybody just now."""
-        return self.code in _OUTAGES
+        # a slot that no node has is no outage of the node that says so
+        return self.code in _OUTAGES and "slot not served" not in str(self)
 
 
 def new_reader() -> Reader:
@@ -89,8 +90,10 @@ class Greeting:
                 raise NotPrimary("sentinels name a server as primary that is none, or none yet")
             if not isinstance(reply, Refusal):
                 continue
-            if command[0] in {"CLIENT", "ROLE"} and reply.code == "NOPERM":
-                continue  # a user may lack the right to either
+            if command[0] in {"CLIENT", "ROLE"} and (
+                reply.code == "NOPERM" or "unknown command" in str(reply)
+            ):
+                continue  # a user may lack the right to either, and providers take commands away
             raise AuthenticationError(str(reply)) if command[0] == "AUTH" else reply
 
 

@@ -248,7 +248,9 @@ class TestMaxValueBytes:
 
 
 def zstd_bomb(size: int, *, says_size: bool = True) -> bytes:
-    return zstandard.ZstdCompressor(write_content_size=says_size).compress(bytes(size))[4:]  # the stage leaves out the magic number
+    return zstandard.ZstdCompressor(write_content_size=says_size).compress(bytes(size))[
+        4:
+    ]  # the stage leaves out the magic number
 
 
 def gzip_bomb(size: int) -> bytes:

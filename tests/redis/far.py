@@ -1,0 +1,141 @@
+"""A cache on the server and its key space, each on one of the two faces, for tests that look closer than verbs do."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from typing import Any, TypeVar
+
+import redis
+
+from layercache import Cache
+from layercache.codecs.normal import NormalForm
+from layercache.entry import MISSING, Entry, Stamps
+from layercache_redis.commands import Commands
+from layercache_redis.space import RedisSpace
+from layercache_redis.stamps import KnownStamps
+
+FACES = ("sync", "async")
+
+R = TypeVar("R")
+
+
+class Face:
+    """Calls an operation either plainly or through its async twin."""
+
+    def __init__(self, target: Any, runner: asyncio.Runner | None) -> None:
+        self._target, self._runner = target, runner
+
+    def __getattr__(self, operation: str) -> Callable[..., Any]:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            if self._runner is None:
+                return getattr(self._target, operation)(*args, **kwargs)
+
+            async def acall() -> Any:
+                return await getattr(self._target, f"a{operation}")(*args, **kwargs)
+
+            return self._runner.run(acall())
+
+        return call
+
+
+class Far:
+    """A cache as one process has it.
+
+    Attributes:
+        cache, space: its verbs, and the operations of its key space, on the face that is tested.
+        plain: the key space itself.
+        log, commands, known, names: what it is made of.
+        form: of its values.
+        stamp_at: where the cache's stamp is.
+    """
+
+    def __init__(self, cache: Cache[Any], runner: asyncio.Runner | None = None) -> None:
+        space = cache._layer.space
+        assert isinstance(space, RedisSpace)
+        self.cache, self.space = Face(cache, runner), Face(space, runner)
+        self.plain, self.log, self.commands = space, space.log, space._commands
+        self.known: KnownStamps = self.commands._stamps
+        self.names = self.commands._names
+        self.form = NormalForm(self.commands._pipeline.serializer)
+        self.stamp_at = self.commands._own_stamp
+
+    def follow(self) -> Far:
+        """Follow the log, and know the cache's stamp."""
+        eventually(self.log.is_current)
+        self.plain.stamps([])
+        assert self.known.own() is not None
+        return self
+
+    def stop_following(self) -> Far:
+        """From now on nothing is known without asking."""
+        self.log.close()
+        assert not self.log.is_current()
+        return self
+
+    def hear_nothing_more(self) -> Far:
+        """From now on believe what is known, as if the log's next word were on its way for ever."""
+        self.log.close()
+        self.log._current_until = float("inf")
+        return self
+
+    def process(self, *, trusts: bool = True) -> Commands:
+        """The operations as another process has them, which hears nothing of the log but may trust what it learnt."""
+        ours = self.commands
+        return Commands(ours._setting, ours._names, ours._pipeline, KnownStamps(lambda: trusts))
+
+    def run(self, steps: Any) -> Any:
+        """The result of an operation of such a process."""
+        return self.plain._sync.run(steps)
+
+    def exchange(self, commands: list[Any]) -> list[Any]:
+        """The replies to one round trip of it."""
+
+        def steps() -> Any:
+            return (yield commands)
+
+        replies: list[Any] = self.run(steps())
+        return replies
+
+
+@contextmanager
+def face(name: str) -> Iterator[asyncio.Runner | None]:
+    with asyncio.Runner() if name == "async" else nullcontext() as runner:
+        yield runner
+
+
+def entry(value: Any = 1, ttl: float = 60.0, stamps: Stamps = (), *, stale: bool = False) -> Entry:
+    now = time.time()
+    made, fresh_until = (now - 2, now - 1) if stale else (now, now + ttl)
+    return Entry(json.dumps(value).encode(), MISSING, made, fresh_until, now + ttl, stamps)
+
+
+def value(found: Entry | None) -> Any:
+    """The value of what a key space returned; None for nothing."""
+    return None if found is None or found.payload is None else json.loads(found.payload)
+
+
+def eventually(claim: Callable[[], R], within: float = 5.0) -> R:
+    """What `claim` returns once it is true: another thread, or the server, makes it so."""
+    end = time.monotonic() + within
+    while not (claimed := claim()):
+        assert time.monotonic() < end, "it does not come true"
+        time.sleep(0)  # lets the other thread run
+    return claimed
+
+
+def calls(server: redis.Redis) -> Counter[str]:
+    """How often each command was called, from scripts as well, since the server began."""
+    stats = server.info("commandstats")
+    return Counter({name.removeprefix("cmdstat_"): stat["calls"] for name, stat in stats.items()})
+
+
+def called(server: redis.Redis, act: Callable[[], object]) -> Counter[str]:
+    """What `act` calls, on a server that nobody else uses."""
+    before = calls(server)
+    act()
+    return calls(server) - before - Counter(info=1)
