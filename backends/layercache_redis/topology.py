@@ -105,11 +105,7 @@ class Sentinels:
         try:
             replies = await ask.exchange(place, commands)
         except NotPrimary:
-            found = (
-                self._primary if self._primary not in {None, place} else await self._find(ask, former=place)
-            )
-            assert found is not None
-            return await ask.exchange(found, commands)
+            return await ask.exchange(await self._other_than(ask, place), commands)
         refused = [index for index, reply in enumerate(replies) if _is_of_a_replica(reply)]
         if refused:  # it was the primary and is no more
             other = await self._other_than(ask, place)

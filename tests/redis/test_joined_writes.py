@@ -705,26 +705,24 @@ class TestEnds:
             in_a_loop(main)
             until(lambda: not fake.connected)
 
-    def test_a_connection_that_ends_after_the_greeting_fails_at_once(self) -> None:
-        """As a server does that has no room for more clients."""
-
-        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            await reader.read(1000)
-            writer.write(b"-ERR max number of clients reached\r\n")
-            writer.close()
+    @pytest.mark.parametrize("said", [b"+OK\r\n", b"-ERR max number of clients reached\r\n"])
+    def test_a_connection_that_ends_after_the_greeting_fails_at_once(
+        self, in_a_loop: Loops, said: bytes
+    ) -> None:
+        class Ends(FakeServer):
+            async def obey(self, client: Client, command: Command) -> None:
+                client.say(said)
+                client.hang_up()
 
         async def main() -> None:
-            server = await asyncio.start_server(serve, "127.0.0.1", 0)
-            world = one_cache(f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}", timeout="200ms")
-            calls = [asyncio.create_task(world["default"].aget("k")) for _ in range(3)]
-            _, pending = await asyncio.wait(calls, timeout=1)
-            await world.aclose()
-            for call in pending:
-                call.cancel()
-            results = await asyncio.gather(*calls, return_exceptions=True)
-            server.close()
-            await server.wait_closed()
-            await moments(0.01)
-            assert all(isinstance(result, BackendError) for result in results), results
+            async with Ends() as server:
+                world = one_cache(server.url, timeout="3s")
+                calls = [asyncio.create_task(world["default"].aget("k")) for _ in range(3)]
+                _, pending = await asyncio.wait(calls, timeout=2)
+                await world.aclose()
+                results = await asyncio.gather(*calls, return_exceptions=True)
 
-        asyncio.run(main())
+                assert not pending
+                assert all(isinstance(result, BackendError) for result in results), results
+
+        in_a_loop(main)
