@@ -283,7 +283,7 @@ class Backend(ABC):
     def train_dictionary(self, cache: str, samples: int) -> Trained:
         """Train a dictionary from up to `samples` of the values of `cache`, and have new ones compressed with it.
 
-        Every process learns of it; what was written before stays readable. Raises `CacheError`, and changes nothing,
+        Every process learns of it; what was written before stays readable. Raises `CacheError`, and puts none to use,
         where the cache has no stage with a use for one or the values are too few; `BackendError` where the store fails.
         """
         raise CacheError(

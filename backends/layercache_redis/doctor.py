@@ -48,6 +48,7 @@ _CLOCKS_APART: Final = 0.5  # seconds: entries live for seconds and more
 _LAG: Final = 5  # seconds since a replica last said how far it is, which it does each second
 _BEHIND: Final = 8 << 20  # bytes
 _OLDEST: Final = {"Redis": (6, 2), "Valkey": (7, 2)}
+_DIGITS: Final = 10  # of a dictionary's id, which has 32 bits
 _HEAD: Final = 1024  # bytes of a frame, in which its head is, but for one with dozens of tags
 
 _NO_POLICY: Final = "CONFIG SET maxmemory-policy allkeys-lru, and keep it in the server's own configuration"
@@ -401,7 +402,7 @@ class _Examination:
         id = server.get(names.dictionary())
         if id is None:
             return Finding("ok", "dictionary", f"{cache}: none trained")
-        number = int(id) if id.isdigit() else 0
+        number = int(id) if id.isdigit() and len(id) <= _DIGITS else 0
         data = server.get(names.dictionary(number)) or b""
         try:
             is_sound = Dictionary(data).id == number

@@ -25,6 +25,7 @@ from layercache_redis.options import RedisOptions
 
 __all__ = ["trained"]
 
+_DIGITS: Final = 10  # of an id, which has 32 bits
 _HEAD: Final = 1024  # bytes of a frame besides its payload, hundreds of tags left aside
 
 
@@ -35,7 +36,7 @@ def trained(backend: str, options: RedisOptions, cache: str, samples: int) -> Tr
         backend: its name in the settings.
         samples: values to train from, at most.
 
-    Raises `CacheError`, with nothing changed, where no stage takes a dictionary, where there are too few values, or
+    Raises `CacheError`, and puts none to use, where no stage takes a dictionary, where there are too few values, or
     where a dictionary would not make them smaller; `BackendError` for what the server or the way to it did.
     """
     pipeline = Pipeline([stage.open() for stage in options.codecs], options.max_value_bytes)
@@ -49,7 +50,9 @@ def trained(backend: str, options: RedisOptions, cache: str, samples: int) -> Tr
     try:
         with connected(options) as reached:
             values = _Values(reached, Names(options.prefix, cache), pipeline, stage)
-            payloads = list(islice(values.payloads(), samples))
+            values.retire_lost(options.log_length)
+            # the same values give the same dictionary, in whatever order they are found
+            payloads = sorted(islice(values.payloads(), samples))
             data = train(payloads, level=getattr(stage.options, "level", 3))
             made = _measured(stage, payloads, data)
             if made.with_dictionary >= made.without:
@@ -126,14 +129,27 @@ class _Values:
             self._asked_for.add(id)
             self._dictionaries.add(self._reached.whole.get(self._names.dictionary(id)) or b"")
 
+    def retire_lost(self, log_length: int) -> None:
+        """Have the dictionary in use used no more where it is gone: what processes that have it still compress with it,
+        no other can read, nor anybody train from."""
+        server, in_use = self._reached.whole, self._names.dictionary()
+        id = server.get(in_use)
+        is_id = id is not None and id.isdigit() and len(id) <= _DIGITS
+        if id is not None and not (is_id and server.exists(self._names.dictionary(int(id)))):
+            server.delete(in_use)
+            self._tell(log_length)
+
     def put_to_use(self, id: int, data: bytes, log_length: int) -> None:
         """Store a dictionary, have it used from now on, and tell everybody."""
         server = self._reached.whole
         server.set(self._names.dictionary(id), data)
         server.set(self._names.dictionary(), id)
+        self._tell(log_length)
+
+    def _tell(self, log_length: int) -> None:
         # from a node of our own, so that it is news to this process as well
         fields = {b"n": Node().id, b"d": self._names.in_log("")}
-        server.xadd(self._names.log, fields, maxlen=log_length, approximate=True)
+        self._reached.whole.xadd(self._names.log, fields, maxlen=log_length, approximate=True)
 
 
 def _beginnings(server: Any, keys: Sequence[bytes]) -> list[Any]:

@@ -17,7 +17,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from layercache_redis.options import Place, RedisOptions
 
-__all__ = ["Command", "Greeting", "NotPrimary", "Refusal", "new_reader", "packed", "tls_context"]
+__all__ = ["Command", "Greeting", "NotPrimary", "Packed", "Refusal", "new_reader", "packed", "tls_context"]
 
 Command: TypeAlias = tuple[str | bytes | int, ...]
 
@@ -46,8 +46,22 @@ def new_reader() -> Reader:
     return Reader(protocolError=InvalidResponse, replyError=Refusal)
 
 
+class Packed(list[Command]):
+    """Commands to be sent more than once: packed when they are made.
+
+    Attributes:
+        data: their bytes.
+    """
+
+    def __init__(self, commands: Sequence[Command]) -> None:
+        super().__init__(commands)
+        self.data = packed(commands)
+
+
 def packed(commands: Sequence[Command]) -> bytes:
     """Return the bytes of all `commands`, to be sent in one piece."""
+    if type(commands) is Packed:
+        return commands.data
     return _pack(commands[0]) if len(commands) == 1 else b"".join([_pack(command) for command in commands])
 
 

@@ -228,12 +228,14 @@ class TestLogin:
 
     def test_a_user_that_may_not_look_is_told_what_cannot_be_seen(self, folder: Path) -> None:
         with ValkeyServer(**SOUND) as server:
-            allow(server, "~t:*", "+@all", "-config", "-info")
+            allow(server, "~t:*", "+@all", "-config", "-info", "-ping")
             blind = Report(folder, server.url, username="app", password="s3cret")
             server.ask("ACL", "SETUSER", "app", "+info")
             shortsighted = Report(folder, server.url, username="app", password="s3cret")
 
         assert blind.exit_code == shortsighted.exit_code == 0
+        assert blind["connection"].level == "ok"
+        assert blind["latency"].fix == "ACL SETUSER app +ping"
         assert blind["server"].level == "warning"
         assert "cannot see" in blind["server"].message
         assert blind["server"].fix == "ACL SETUSER app +info"

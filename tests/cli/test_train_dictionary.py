@@ -150,6 +150,17 @@ def test_it_says_what_was_gained(settings: Path) -> None:
     assert made["with_dictionary"] < 0.25 * made["payload_bytes"] < made["without"]
 
 
+def test_the_same_values_give_the_same_dictionary_in_whatever_order_they_are_found(
+    settings: Path, server: ValkeyServer
+) -> None:
+    fill(settings)
+    id = json.loads(run("train-dictionary", "quotes", "--json").output)["dictionary"]["id"]
+    with ValkeyServer() as other:
+        fill(write_settings(settings.parent, {"far": far(other.url)}, {"quotes": "far"}))
+
+        assert json.loads(run("train-dictionary", "quotes", "--json").output)["dictionary"]["id"] == id
+
+
 def test_no_more_samples_are_taken_than_wanted(settings: Path) -> None:
     fill(settings)
 
@@ -171,6 +182,27 @@ def test_another_is_trained_from_what_the_first_has_compressed(settings: Path, s
     assert len(dictionaries(server)) == 3
     with Caches(settings) as caches:
         assert caches["quotes"].get_many([*QUOTES, *others]) == {**QUOTES, **others}
+
+
+def test_one_that_was_lost_is_used_no_more_so_that_another_can_be_trained(
+    settings: Path, server: ValkeyServer
+) -> None:
+    with Caches(settings) as running:
+        running["quotes"].set_many(QUOTES)
+        id = running.backend("far").train_dictionary("quotes", 2000).id
+        assert until_small(running, server)
+        running["quotes"].set_many(QUOTES)
+        server.ask("DEL", f"t:%dict:quotes:{id}")
+
+        too_few = run("train-dictionary", "quotes")
+        deadline = time.monotonic() + 5
+        while run("train-dictionary", "quotes").exit_code and time.monotonic() < deadline:
+            running["quotes"].set_many(QUOTES)
+
+        assert too_few.exit_code == 1
+        assert len(dictionaries(server)) == 2
+    with Caches(settings) as fresh:
+        assert fresh["quotes"].get_many(list(QUOTES)) == QUOTES
 
 
 def test_only_what_is_valid_and_not_too_large_is_a_sample(settings: Path, server: ValkeyServer) -> None:

@@ -435,7 +435,7 @@ class TestWhatIsNoOutage:
             client.say(answer)
 
         errors, openings = list[BaseException](), list[int]()
-        with FakeServer() as fake, one_cache(fake.url, timeout=TIMEOUT) as world:
+        with FakeServer() as fake, one_cache(fake.url, timeout="1s") as world:
             cache = world["default"]
             cache.set("k", 1)
             fake.misbehave = misbehave

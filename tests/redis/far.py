@@ -67,8 +67,8 @@ class Far:
     def follow(self) -> Far:
         """Follow the log, and know the cache's stamp."""
         eventually(self.log.is_current)
-        self.plain.stamps([])
-        assert self.known.own() is not None
+        # asked for again where the log speaks of it at that moment
+        eventually(lambda: self.plain.stamps([]) and self.known.own() is not None)
         return self
 
     def stop_following(self) -> Far:

@@ -18,7 +18,7 @@ from calling import answered, both_faces, one_cache, open_face, until
 from cutting_proxy import CuttingProxy
 from fake_server import Client, Command, FakeServer, honestly, in_pieces
 
-from layercache import BackendError, BackendTimeout, Cache, Caches
+from layercache import BackendError, BackendTimeout, Cache, CacheClosed, Caches
 from layercache_redis.options import Place
 
 Loops: TypeAlias = Callable[[Callable[[], Coroutine[Any, Any, Any]]], Any]
@@ -259,6 +259,35 @@ class TestOneAnswerThatIsSlow:
                 gate.set()
                 assert await asyncio.gather(held, later) == ["k0", "k1"]
                 assert done
+
+        in_a_loop(main)
+
+    @pytest.mark.xfail(
+        reason="sent is when the call began, so who waited for a connection seems late from the first"
+    )
+    def test_a_connection_that_took_long_to_make_is_not_late_for_that(
+        self, in_a_loop: Loops, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("layercache_redis.aio._LATE", 0.1)
+
+        class GreetsSlowly(FakeServer):
+            async def obey(self, client: Client, command: Command) -> None:
+                if command[0] == b"CLIENT":
+                    await asyncio.sleep(0.15)
+                await super().obey(client, command)
+
+        async def main() -> None:
+            async with GreetsSlowly(one_by_one) as fake:
+                world = one_cache(fake.url)
+                first = [asyncio.create_task(world["default"].aget(key)) for key in KEYS]
+                while not fake.clients or len(fake.clients[0].segments) < 2:
+                    await asyncio.sleep(0)
+
+                await world["default"].aget("k0")  # while the first wait for their answers
+
+                assert await asyncio.gather(*first) == [None] * len(KEYS)
+                assert len(fake.clients) == 1
+                await world.aclose()
 
         in_a_loop(main)
 
@@ -701,6 +730,35 @@ class TestEnds:
                     isinstance(each, BackendError)
                     for each in await asyncio.gather(*calls, return_exceptions=True)
                 )
+
+            in_a_loop(main)
+            until(lambda: not fake.connected)
+
+    @pytest.mark.parametrize("is_connected", [True, False], ids=["connected", "connecting"])
+    def test_a_cache_that_is_closed_at_any_turn_leaves_nothing(
+        self, in_a_loop: Loops, is_connected: bool
+    ) -> None:
+        """While sets of two steps, and reads, are on their way."""
+        with FakeServer() as fake:
+
+            async def program(turn: int) -> None:
+                world = one_cache(fake.url)
+                cache = world["default"]
+                if is_connected:
+                    await cache.aget("k")
+                calls = [asyncio.create_task(cache.aset(key, turn)) for key in KEYS[:2]]
+                calls += [asyncio.create_task(cache.aget(key)) for key in KEYS[:2]]
+                for _ in range(turn):
+                    await asyncio.sleep(0.0002 if turn % 2 else 0)
+                await world.aclose()
+                for result in await asyncio.gather(*calls, return_exceptions=True):
+                    assert not isinstance(result, BaseException) or isinstance(
+                        result, BackendError | CacheClosed
+                    ), result
+
+            async def main() -> None:
+                for turn in range(24):
+                    await program(turn)
 
             in_a_loop(main)
             until(lambda: not fake.connected)
