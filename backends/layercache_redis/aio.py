@@ -169,6 +169,7 @@ class _Pool:
         self._most = min(servers.options.max_connections, _CONNECTIONS)
         self._connections: list[_Connection] = []
         self._opening: asyncio.Task[_Connection] | None = None
+        self._is_closed = False
         self.circuit = servers.circuit(place)
 
     async def exchange(self, commands: Sequence[Command], began: float, deadline: float) -> list[Any]:
@@ -182,9 +183,12 @@ class _Pool:
         if circuit.is_open:
             circuit.check()
         data = packed(commands)
-        connection = self._best(began) or await self._opened(began, deadline)
+        sent, connection = began, self._best(began)
+        if connection is None:
+            connection = await self._opened(began, deadline)
+            sent = monotonic()
         try:
-            replies = await connection.send(data, len(commands), began, deadline)
+            replies = await connection.send(data, len(commands), sent, deadline)
         except ConnectionEnded as error:
             circuit.ended(connection.made, error)
             raise
@@ -208,6 +212,8 @@ class _Pool:
 
     async def _opened(self, began: float, deadline: float) -> _Connection:
         """Wait for a connection that all who need one now share; who leaves does not take it along."""
+        if self._is_closed:  # nobody would close it
+            raise ConnectionEnded(f"the connections to {self._place} were closed")
         opening = self._opening or self._open()
         done, _ = await asyncio.wait({opening}, timeout=deadline - monotonic())
         if not done:
@@ -230,6 +236,8 @@ class _Pool:
             self._opening = None
             if not task.cancelled() and task.exception() is None:
                 self._connections.append(task.result())
+                if self._is_closed:  # it was made in the turn in which this was closed
+                    task.result().close()
 
         opening.add_done_callback(opened)
         return opening
@@ -238,6 +246,7 @@ class _Pool:
         return await connected(self._place, self._servers, greeting, monotonic() + self._timeout)
 
     def close(self) -> None:
+        self._is_closed = True
         if self._opening is not None:
             self._opening.cancel()
         for connection in self._connections:

@@ -132,6 +132,7 @@ class Commands:
         digits = pipeline.serializer.name == "json"
         self._digit_stages = pipeline.serializer.name.encode() if digits else b""
         self._dictionaries = pipeline.dictionaries
+        self._dictionary_news = 0  # how often another was said to be in use
         self._dictionary_known = self._dictionaries is None
         self._lasting: dict[
             str, tuple[int, float]
@@ -340,7 +341,7 @@ class Commands:
         taken = yield from self._stamp_to_write()
         end = change.now + change.ttl
         px = 0 if math.isinf(end) else max(1, math.ceil(change.ttl * 1000))
-        arguments = (pack_times(change.now, end, end), px)
+        arguments = (pack_times(change.now, end, end), px, int(change.now * 1000))
         (reply,) = yield from self._evaluated(TOUCH, [self._script(TOUCH, [at], taken, px, *arguments)])
         if self._checked(reply) is None:
             return None
@@ -607,6 +608,7 @@ class Commands:
         """Ask which dictionary new values are compressed with, once, and again when the log says that it changed."""
         if self._dictionary_known:
             return
+        news = self._dictionary_news
         (reply,) = yield [("GET", self._names.dictionary())]
         id = self._string(reply)
         in_use = int(id) if id is not None and id.isdigit() and len(id) <= 10 else None
@@ -614,7 +616,7 @@ class Commands:
             yield from self._learn_dictionary(in_use)
         if self._dictionaries is not None:
             self._dictionaries.use(None if in_use in self._lost else in_use)
-        self._dictionary_known = True
+        self._dictionary_known = news == self._dictionary_news
 
     def _learn_dictionary(self, id: int) -> Steps[None]:
         """Fetch a dictionary; frames that were made with one that is lost are unreadable."""
@@ -628,6 +630,7 @@ class Commands:
 
     def forget_dictionary(self) -> None:
         """Another may be in use by now."""
+        self._dictionary_news += 1
         self._dictionary_known = self._dictionaries is None
         self._lost.clear()
 

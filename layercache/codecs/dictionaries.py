@@ -136,7 +136,9 @@ def train(samples: Sequence[bytes], max_bytes: int = 32 * 1024, level: int = 3) 
     """
     if max_bytes < _SMALLEST:
         raise ValueError(f"max_bytes has to be {_SMALLEST} or more")
-    used: list[Any] = [sample for sample in samples if len(sample) <= LARGEST_PAYLOAD]
+    used: list[Any] = [
+        sample for sample in samples if 0 < len(sample) <= LARGEST_PAYLOAD
+    ]  # empty ones end the process
     size = sum(map(len, used))
     if len(used) < _FEWEST_SAMPLES or size < _SHARE * _SMALLEST:
         raise TooFewSamples(len(used), size)

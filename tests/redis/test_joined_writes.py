@@ -262,9 +262,6 @@ class TestOneAnswerThatIsSlow:
 
         in_a_loop(main)
 
-    @pytest.mark.xfail(
-        reason="sent is when the call began, so who waited for a connection seems late from the first"
-    )
     def test_a_connection_that_took_long_to_make_is_not_late_for_that(
         self, in_a_loop: Loops, monkeypatch: pytest.MonkeyPatch
     ) -> None:

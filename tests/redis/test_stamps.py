@@ -553,7 +553,6 @@ class TestMistakes:
 
         assert far.cache.get("k") == (1 if write == "touch" else 2)
 
-    @pytest.mark.xfail(strict=True, reason="who makes a lost stamp anew does not say so in the log")
     def test_what_another_wrote_after_the_stamp_was_lost_it_reads(
         self, far: Far, newcomer: Far, server: redis.Redis
     ) -> None:
@@ -564,7 +563,6 @@ class TestMistakes:
 
         assert eventually(lambda: far.cache.get("k") == "new", within=0.5)
 
-    @pytest.mark.xfail(strict=True, reason="who makes a lost stamp anew does not say so in the log")
     def test_nor_do_two_go_on_with_different_stamps_of_a_tag(
         self, far: Far, newcomer: Far, server: redis.Redis
     ) -> None:

@@ -11,12 +11,23 @@ local function put(key, frame, px)
   if px == '0' then redis.call('SET', key, frame) else redis.call('SET', key, frame, 'PX', px) end
 end
 
+-- Appends to the log, which something else under its name does not hinder.
+local function tell(...)
+  local added = redis.pcall('XADD', log_key, 'MAXLEN', '~', ARGV[5], '*', 'n', ARGV[6], ...)
+  if type(added) == 'table' and added.err then
+    redis.call('DEL', log_key)
+    redis.call('XADD', log_key, 'MAXLEN', '~', ARGV[5], '*', 'n', ARGV[6], ...)
+  end
+end
+
 -- The cache's stamp. One that is lost is made anew and not as it was: it may have changed before it was lost.
 local function current_stamp()
   if not stamp_key then return ARGV[2] end
   local current = redis.pcall('GET', stamp_key)
   if type(current) ~= 'string' or #current ~= 8 then
     put(stamp_key, ARGV[3], ARGV[4] == '' and STAMP_LIFE or ARGV[4])
+    -- who knew the former hears of it; the name without the prefix and '%tag:'
+    if log_key then tell('t', string.sub(stamp_key, ARGV[7] + 6), 's', ARGV[3]) end
     return ARGV[3]
   end
   if ARGV[4] ~= '' then
@@ -28,15 +39,6 @@ local function current_stamp()
     end
   end
   return current
-end
-
--- Appends to the log, which something else under its name does not hinder.
-local function tell(...)
-  local added = redis.pcall('XADD', log_key, 'MAXLEN', '~', ARGV[5], '*', 'n', ARGV[6], ...)
-  if type(added) == 'table' and added.err then
-    redis.call('DEL', log_key)
-    redis.call('XADD', log_key, 'MAXLEN', '~', ARGV[5], '*', 'n', ARGV[6], ...)
-  end
 end
 
 -- Ends a write of all n keys: their leases are void and the log says so.
