@@ -452,11 +452,12 @@ def test_what_comes_unasked_between_calls_shifts_no_threads_answer(surplus: byte
         assert face.get("k0") == "new"
 
 
-def test_what_comes_unasked_between_calls_ends_a_loops_connection(in_a_loop: Loops) -> None:
+@pytest.mark.parametrize("said", [b":1\r\n", b"HTTP/1.1 400 Bad Request\r\n"], ids=["surplus", "garbage"])
+def test_what_comes_unasked_between_calls_ends_a_loops_connection(in_a_loop: Loops, said: bytes) -> None:
     async def main() -> None:
         async with fake_and_cache() as (fake, cache):
             await cache.aset_many({key: key for key in KEYS})
-            fake.clients[0].say(b":1\r\n")
+            fake.clients[0].say(said)
             await moments(0.02)
 
             assert [await cache.aget(key) for key in KEYS] == KEYS
