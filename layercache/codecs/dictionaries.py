@@ -45,7 +45,7 @@ class TooFewSamples(CacheError):
         super().__init__(
             f"{count:,} samples of {size:,} bytes are too few to train a dictionary from; right are {_FEWEST_SAMPLES} "
             f"or more, better hundreds, of together {_SHARE * _SMALLEST:,} bytes or more "
-            f"(those of more than {LARGEST_PAYLOAD:,} bytes do not count)",
+            f"(empty ones, and those of more than {LARGEST_PAYLOAD:,} bytes, do not count)",
         )
         self.count, self.size = count, size
 

@@ -6,18 +6,16 @@ import pickle
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime, timedelta
 from functools import cache
 from random import Random
-from string import ascii_uppercase
 from typing import Any
 
-import orjson
 import pytest
 import zstandard
 from altering import altered
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from quotes import quote
 
 from layercache.codecs.dictionaries import Dictionaries, Dictionary, TooFewSamples, UnknownDictionary, train
 from layercache.codecs.zstd import ZstdOptions, ZstdStage
@@ -25,89 +23,6 @@ from layercache.errors import CacheError, DecodeError
 
 KB = 1024
 MB = 1024 * KB
-FIRST_DAY = datetime(2024, 1, 2, 8, tzinfo=UTC)
-EXCHANGES = [
-    ("NMS", "NASDAQ", "USD", "America/New_York"),
-    ("NYQ", "NYSE", "USD", "America/New_York"),
-    ("LSE", "LSE", "GBP", "Europe/London"),
-    ("GER", "XETRA", "EUR", "Europe/Berlin"),
-    ("PAR", "Euronext Paris", "EUR", "Europe/Paris"),
-    ("JPX", "Tokyo", "JPY", "Asia/Tokyo"),
-    ("KSC", "KSE", "KRW", "Asia/Seoul"),
-]
-HEADS = [
-    "Aber", "Atlas", "Beacon", "Bright", "Cal", "Cobalt", "Delta", "Dyna", "Ever", "Falcon", "Grand", "Harbor",
-    "Iron", "Juniper", "Kestrel", "Lumen", "Meridian", "North", "Oak", "Pinnacle", "Quantum", "Red", "Summit",
-    "Terra", "Union", "Vertex", "West", "Xenon", "Zephyr",
-]  # fmt: skip
-TAILS = [
-    "bridge", "dale", "field", "gate", "lake", "land", "line", "mark", "point", "port", "star", "stone", "tech",
-    "view", "wood", "works",
-]  # fmt: skip
-KINDS = ["Inc.", "Corporation", "plc", "AG", "S.A.", "Holdings Ltd.", "Group", "& Co.", "Bancorp", "Energy"]
-
-
-def quote(number: int) -> bytes:
-    """A quote with the fields that market data services send, about 1 KB; each number gives another."""
-    random = Random(number)
-
-    def near(base: float, share: float, digits: int = 2) -> float:
-        return round(base * random.uniform(1 - share, 1 + share), digits)
-
-    def moment() -> datetime:
-        return FIRST_DAY + timedelta(milliseconds=random.randrange(700 * 86_400_000))
-
-    code, exchange, currency, zone = random.choice(EXCHANGES)
-    price, eps = round(random.lognormvariate(4, 1.2), 2), round(random.gauss(3, 4), 2)
-    close, low, high, average = (
-        near(price, 0.04),
-        near(price * 0.7, 0.2),
-        near(price * 1.3, 0.2),
-        near(price, 0.1),
-    )
-    shares, volume = int(random.lognormvariate(19, 1.5)), int(random.lognormvariate(14, 1.5))
-    return orjson.dumps(
-        {
-            "symbol": "".join(random.choices(ascii_uppercase, k=random.randint(2, 4))),
-            "isin": f"{random.choice(['US', 'GB', 'DE', 'JP', 'KR', 'FR'])}{random.randrange(10**10):010}",
-            "shortName": f"{random.choice(HEADS)}{random.choice(TAILS)} {random.choice(KINDS)}",
-            "exchange": code,
-            "fullExchangeName": exchange,
-            "exchangeTimezoneName": zone,
-            "currency": currency,
-            "marketState": random.choice(["REGULAR", "PRE", "POST", "CLOSED"]),
-            "regularMarketPrice": price,
-            "regularMarketChange": round(price - close, 2),
-            "regularMarketChangePercent": round((price / close - 1) * 100, 4),
-            "regularMarketOpen": near(price, 0.02),
-            "regularMarketDayHigh": near(price, 0.02),
-            "regularMarketDayLow": near(price, 0.02),
-            "regularMarketPreviousClose": close,
-            "regularMarketVolume": volume,
-            "regularMarketTime": moment().isoformat(timespec="milliseconds"),
-            "bid": near(price, 0.001),
-            "bidSize": random.randint(1, 60) * 100,
-            "ask": near(price, 0.001),
-            "askSize": random.randint(1, 60) * 100,
-            "averageDailyVolume3Month": int(near(volume, 0.6)),
-            "averageDailyVolume10Day": int(near(volume, 0.6)),
-            "marketCap": int(price * shares),
-            "sharesOutstanding": shares,
-            "trailingPE": round(price / eps, 4) if eps > 0 else None,
-            "epsTrailingTwelveMonths": eps,
-            "trailingAnnualDividendYield": random.choice([None, round(random.uniform(0.1, 6), 2)]),
-            "fiftyTwoWeekLow": low,
-            "fiftyTwoWeekLowChangePercent": round((price / low - 1) * 100, 4),
-            "fiftyTwoWeekHigh": high,
-            "fiftyTwoWeekHighChangePercent": round((price / high - 1) * 100, 4),
-            "fiftyDayAverage": average,
-            "fiftyDayAverageChange": round(price - average, 4),
-            "earningsDate": moment().date().isoformat(),
-            "exchangeDataDelayedBy": random.choice([0, 15, 20]),
-            "tradeable": random.random() < 0.9,
-        }
-    )
-
 
 SAMPLES = [quote(number) for number in range(1000)]
 OTHERS = [quote(number) for number in range(10_000, 10_500)]
@@ -483,9 +398,10 @@ class TestTrain:
             (SAMPLES[:19], 19, sum(map(len, SAMPLES[:19]))),
             ([b"1234567"] * 109, 109, 763),
             ([bytes(64 * KB + 1)] * 50, 0, 0),
-            ([b""] * 500, 500, 0),
+            ([b""] * 500, 0, 0),
+            ([b""] * 2000 + [b"abc" * 300] * 3, 3, 2700),  # zstd itself would end the process
         ],
-        ids=["none", "19", "too small", "too large", "empty"],
+        ids=["none", "19", "too small", "too large", "empty", "almost all empty"],
     )
     def test_too_few_samples_are_refused_saying_what_is_right(
         self, samples: list[bytes], count: int, size: int
@@ -496,7 +412,7 @@ class TestTrain:
         assert (caught.value.count, caught.value.size) == (count, size)
         assert str(caught.value) == (
             f"{count:,} samples of {size:,} bytes are too few to train a dictionary from; right are 20 or more, "
-            "better hundreds, of together 768 bytes or more (those of more than 65,536 bytes do not count)"
+            "better hundreds, of together 768 bytes or more (empty ones, and those of more than 65,536 bytes, do not count)"
         )
 
     def test_just_enough_samples_are_taken(self) -> None:
