@@ -412,7 +412,8 @@ class TestTrain:
         assert (caught.value.count, caught.value.size) == (count, size)
         assert str(caught.value) == (
             f"{count:,} samples of {size:,} bytes are too few to train a dictionary from; right are 20 or more, "
-            "better hundreds, of together 768 bytes or more (empty ones, and those of more than 65,536 bytes, do not count)"
+            "better hundreds, of together 768 bytes or more "
+            "(empty ones, and those of more than 65,536 bytes, do not count)"
         )
 
     def test_just_enough_samples_are_taken(self) -> None:

@@ -702,6 +702,16 @@ class TestConnectionsThatAreCutAtRandom:
 
 
 class TestEnds:
+    def test_two_loops_of_one_thread_take_turns(self, cache: Cache[Any]) -> None:
+        async def once(number: int) -> Any:
+            await cache.aset("k", number)
+            return await cache.aget("k")
+
+        with asyncio.Runner() as one, asyncio.Runner() as other:
+            found = [runner.run(once(number)) for number, runner in enumerate([one, other] * 3)]
+
+        assert found == list(range(6))
+
     def test_loops_that_ended_are_forgotten(self, cache: Cache[Any]) -> None:
         for _ in range(5):
             asyncio.run(cache.aget("k"))
