@@ -91,9 +91,9 @@ class Caches:
         from layercache.codecs.normal import NormalForm
         from layercache.core.flights import Flights
         from layercache.core.layer import Layer
-        from layercache.core.policy import Policy
+        from layercache.core.tickets import Tickets
         from layercache.face import Cache
-        from layercache.inline import InlinePort, ThreadFlight
+        from layercache.inline import InlinePort, running_future
         from layercache.loop import LoopPort
 
         wanted = self.settings.caches.get(name)
@@ -101,7 +101,8 @@ class Caches:
             raise UnknownCache(name, self.settings.caches, self.settings.origin, self.settings.environment)
         backend = self.backend(wanted.backend)
         forgiving = backend.on_error == "miss"
-        layer = Layer(backend.name, backend.type, backend.key_space(name), forgiving=forgiving)
+        tickets = Tickets(threading.Lock())
+        layer = Layer(backend.name, backend.type, backend.key_space(name), tickets, forgiving=forgiving)
 
         def close() -> None:
             layer.space = _ClosedSpace(name)
@@ -114,9 +115,9 @@ class Caches:
         return Cache(
             name,
             layer,
-            Policy(wanted.ttl, wanted.ttls, wanted.max_key_bytes),
+            wanted.policy(),
             NormalForm(backend.serializer, by_reference=wanted.isolation == "reference"),
-            Flights(threading.Lock(), ThreadFlight),
+            Flights(threading.Lock(), running_future, threading.get_ident),
             (InlinePort(self._now), LoopPort(self._now)),
             close,
         )
@@ -145,7 +146,7 @@ class Caches:
         for backend in self._backends.values():
             backend.after_fork()
         for opened in self._opened.values():
-            opened._flights.reset(threading.Lock())  # noqa: SLF001
+            opened._after_fork(threading.Lock)  # noqa: SLF001
 
     def __enter__(self) -> Self:
         return self

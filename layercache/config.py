@@ -14,23 +14,32 @@ Rules:
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, TypeAlias, TypeVar
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, Field
 
 from layercache import seeds
-from layercache.errors import ConfigError, Fault, UnknownBackend, suggestion
-from layercache.options import Count, Duration, checked, options, plain
+from layercache.core.policy import Plan, Policy, Refresh, checked_tags
+from layercache.errors import ConfigError, Fault, InvalidOption, UnknownBackend, suggestion
+from layercache.options import Count, Deadline, Duration, Patience, Ratio, Span, checked, options, plain
 from layercache.registry import backend_named, backend_names
 from layercache.sources import Tables, Unreadable, cast, files_beside, found_file, parsed, variables
 from layercache.spi import Backend, Opening
 
-__all__ = ["BackendSettings", "CacheSettings", "Settings", "effective", "read_settings"]
+__all__ = [
+    "BackendSettings",
+    "CacheSettings",
+    "PatternSettings",
+    "Settings",
+    "effective",
+    "read_settings",
+]
 
 SECTIONS: Final = ("backends", "caches")
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9_.-]*")
@@ -50,14 +59,53 @@ BUILT_IN: Final[Tables] = {
 """What serves where there is no settings file: one cache in memory."""
 
 
+def _tags(tags: tuple[str, ...]) -> tuple[str, ...]:
+    try:
+        return checked_tags(tags)
+    except InvalidOption as error:
+        raise ValueError(str(error)) from None
+
+
+Tags = Annotated[tuple[str, ...], AfterValidator(_tags)]
+
+
+@options
+class PatternSettings:
+    """What the settings say of the keys that a pattern matches; what is left out, the cache says.
+
+    Attributes: those of `CacheSettings`.
+    """
+
+    ttl: Duration | None = None
+    stale_ttl: Span | None = None
+    none_ttl: Span | None = None
+    jitter: Ratio | None = None
+    refresh: Refresh | None = None
+    early_beta: Annotated[float, Field(gt=0.0)] | None = None
+    retry_after: Span | None = None
+    wait: Patience | None = None
+    lease_ttl: Deadline | None = None
+    soft_timeout: Patience | None = None
+    hard_timeout: Patience | None = None
+    tags: Tags | None = None
+
+    def stated(self) -> dict[str, Any]:
+        """Return what it says, by name."""
+        given = {each.name: getattr(self, each.name) for each in fields(self)}
+        return {name: value for name, value in given.items() if value is not None}
+
+
 @options
 class CacheSettings:
     """What the settings say of one cache.
 
     Attributes:
         backend: the name of its backend.
-        ttl: seconds that an entry lives where nothing else says; "forever" is `math.inf`.
+        ttl: seconds that an entry is fresh where nothing else says; "forever" is `math.inf`.
         ttls: glob patterns of keys to their own ttl; the most literal pattern that matches wins.
+        patterns: glob patterns of keys to tables of what follows, and of `ttl`.
+        stale_ttl, none_ttl, jitter, refresh, early_beta, retry_after, wait, lease_ttl, soft_timeout, hard_timeout,
+            tags: how values are loaded and kept, as `LoadOptions` describes.
         max_key_bytes: the longest key, in UTF-8.
         isolation: "copy", or "reference" to let readers in this process share values that can be changed.
     """
@@ -65,8 +113,29 @@ class CacheSettings:
     backend: Annotated[str, AfterValidator(str.lower)]
     ttl: Duration = 300.0
     ttls: dict[str, Duration] = field(default_factory=dict[str, float])
+    patterns: dict[str, PatternSettings] = field(default_factory=dict[str, PatternSettings])
+    stale_ttl: Span = 0.0
+    none_ttl: Span | None = None
+    jitter: Ratio = 0.0
+    refresh: Refresh = "background"
+    early_beta: Annotated[float, Field(gt=0.0)] = 1.0
+    retry_after: Span = 5.0
+    wait: Patience = 30.0
+    lease_ttl: Deadline = 30.0
+    soft_timeout: Patience = math.inf
+    hard_timeout: Patience = math.inf
+    tags: Tags = ()
     max_key_bytes: Count = 1024
     isolation: Literal["copy", "reference"] = "copy"
+
+    def policy(self) -> Policy:
+        """Return how its entries live and are loaded."""
+        names = [each.name for each in fields(PatternSettings)]
+        base = Plan(**{name: getattr(self, name) for name in names})
+        patterns = {pattern: settings.stated() for pattern, settings in self.patterns.items()}
+        for pattern, ttl in self.ttls.items():
+            patterns.setdefault(pattern, {})["ttl"] = ttl
+        return Policy(base, patterns, self.max_key_bytes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -395,6 +464,12 @@ class _Check:
         self.faults += [
             fault for fault in faults if not _stands(fault, path, inherited) or _stands(fault, path, table)
         ]
+        if made is not None:
+            for pattern in made.patterns.keys() & made.ttls.keys():
+                if made.patterns[pattern].ttl is not None:
+                    self._fault(
+                        f"{path}.patterns.{pattern}.ttl", "stands under `ttls` as well; one is enough"
+                    )
         backend, known = table.get("backend"), self._known_backends()
         if isinstance(backend, str) and backend.lower() not in known:
             self._fault(

@@ -42,7 +42,9 @@ class Decorator:
     """What `cached(...)` returns. Raises `TypeError` at decoration for what it cannot cache, and
     `ValueError` for a template that names no parameter and for a ttl that is none."""
 
-    def __init__(self, cache: Callable[[], Cache[Any]], key: str | None, ttl: Ttl) -> None:
+    def __init__(
+        self, cache: Callable[[], Cache[Any]], key: str | None, ttl: Any, options: Any = None
+    ) -> None:
         if callable(key):
             raise TypeError("write @cached() with parentheses, or @cached('quote:{symbol}')")
         if ttl is not DEFAULT:

@@ -14,7 +14,7 @@ from typing import Final, Literal, TypeAlias
 
 from layercache.errors import InvalidTtl
 
-__all__ = ["DEFAULT", "Ttl", "parse_duration", "spell_duration"]
+__all__ = ["DEFAULT", "Duration", "Ttl", "parse_duration", "spell_duration"]
 
 
 class _Default(Enum):
@@ -26,6 +26,9 @@ class _Default(Enum):
 
 DEFAULT: Final = _Default.DEFAULT
 """The value of a `ttl` argument that was left out: the cache's own, or its pattern's."""
+
+Duration: TypeAlias = int | float | timedelta | str
+"""Seconds, a timedelta, or text such as "250ms"."""
 
 Ttl: TypeAlias = int | float | timedelta | str | Literal[_Default.DEFAULT] | None
 """What every `ttl` argument takes: seconds, a timedelta, text, None for ever, or `DEFAULT`."""

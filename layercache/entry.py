@@ -49,9 +49,11 @@ class Entry:
             reader takes a copy; else `MISSING`.
         created_at, fresh_until, dead_at: wall-clock seconds.
         stamps: what has to be current for the entry to be valid.
+        spread: seconds before `fresh_until` over which early refreshes are spread: what the load took, times
+            `early_beta`; 0 where it is not refreshed early.
     """
 
-    __slots__ = ("created_at", "dead_at", "fresh_until", "payload", "stamps", "value")
+    __slots__ = ("created_at", "dead_at", "fresh_until", "payload", "spread", "stamps", "value")
 
     def __init__(
         self,
@@ -61,6 +63,7 @@ class Entry:
         fresh_until: float,
         dead_at: float,
         stamps: Stamps = (),
+        spread: float = 0.0,
     ) -> None:
         self.payload = payload
         self.value = value
@@ -68,6 +71,7 @@ class Entry:
         self.fresh_until = fresh_until
         self.dead_at = dead_at
         self.stamps = stamps
+        self.spread = spread
 
     def freshness(self, now: float) -> Freshness:
         if now < self.fresh_until:
@@ -90,12 +94,22 @@ class Entry:
         # where the clock that wrote it runs ahead of ours, its times come back to ours
         created_at = min(self.created_at, now)
         fresh_until = min(self.fresh_until, now + left, created_at + (self.fresh_until - self.created_at))
-        return Entry(self.payload, self.value, created_at, fresh_until, now + left, self.stamps)
+        return Entry(self.payload, self.value, created_at, fresh_until, now + left, self.stamps, self.spread)
 
-    def living_again(self, seconds: float, now: float) -> Entry:
-        """Return the entry as if it had been made `now`, to live `seconds`."""
+    def living_again(self, seconds: float, now: float, stale: float = 0.0) -> Entry:
+        """Return the entry as if it had been made `now`, fresh for `seconds` and then stale for `stale` more."""
         end = now + seconds
-        return Entry(self.payload, self.value, now, end, end, self.stamps)
+        return Entry(self.payload, self.value, now, end, end + stale, self.stamps, self.spread)
+
+    def early_at(self, draw: float) -> float:
+        """Return when to refresh the entry, ahead of its end so that not all who read it do so at once.
+
+        XFetch: Vattani, Chierichetti, Lowenstein, "Optimal Probabilistic Cache Stampede Prevention", VLDB 2015.
+
+        Args:
+            draw: from the exponential distribution with the mean 1.
+        """
+        return self.fresh_until - self.spread * draw if self.spread else self.fresh_until
 
     def __repr__(self) -> str:
         size = "shared" if self.payload is None else f"{len(self.payload)} B"

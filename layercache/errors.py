@@ -10,6 +10,7 @@
     ├── MissingExtra              an optional package is not installed (also an ImportError)
     ├── InvalidKey                a key that cannot be used (also a ValueError)
     ├── InvalidTtl                a time to live that cannot be understood (also a ValueError)
+    ├── InvalidOption             an option of a load, or a tag, that cannot be right (also a ValueError)
     ├── KeyNotFound               `incr` or `decr` of a key that is not there (also a ValueError)
     ├── NotACounter               `incr` or `decr` of something that is no integer (also a TypeError)
     ├── EncodeError               a value that the cache's codec cannot carry
@@ -18,7 +19,9 @@
     ├── BackendError              a store failed; `__cause__` is the driver's own error
     │   ├── BackendTimeout        …because it did not answer in time (also a TimeoutError)
     │   └── CircuitOpen           …a moment ago, and is not asked until it answers a probe
+    ├── LoadTimeout               a value was not loaded in time (also a TimeoutError)
     ├── WouldDeadlock             waiting here could never end (also a RuntimeError)
+    │   └── RecursiveLoad         …because the loader asks for what it is loading itself
     └── CacheClosed               the cache was closed (also a RuntimeError)
 
 A message says what would be right; the parts of it are attributes. All of them can be pickled.
@@ -40,10 +43,13 @@ __all__ = [
     "EncodeError",
     "Fault",
     "InvalidKey",
+    "InvalidOption",
     "InvalidTtl",
     "KeyNotFound",
+    "LoadTimeout",
     "MissingExtra",
     "NotACounter",
+    "RecursiveLoad",
     "UnknownBackend",
     "UnknownCache",
     "UnknownEviction",
@@ -162,6 +168,10 @@ class InvalidTtl(CacheError, ValueError):
     """A time to live that is neither seconds, a `timedelta`, text such as "1h30m", nor None."""
 
 
+class InvalidOption(CacheError, ValueError):
+    """An option of a load that is unknown or out of its range, or a tag that is none."""
+
+
 class KeyNotFound(CacheError, ValueError):
     """`incr` and `decr` change what is there; nothing was."""
 
@@ -213,8 +223,34 @@ class CircuitOpen(BackendError):
     """The store behind a cache failed a moment ago; it is not asked until it answers a probe."""
 
 
+class LoadTimeout(CacheError, TimeoutError):
+    """A value was not loaded in time: by the loader within `hard_timeout`, or by another caller within `wait`.
+
+    The load itself may go on, and its value be there later.
+
+    Attributes:
+        key: what was asked for.
+        seconds: how long the call waited.
+    """
+
+    def __init__(self, key: str, seconds: float) -> None:
+        super().__init__(f"{key!r} was not loaded within {seconds:g} s; it may be by now")
+        self.key, self.seconds = key, seconds
+
+
 class WouldDeadlock(CacheError, RuntimeError):
     """A call would wait for a load that can only go on when the call returns."""
+
+
+class RecursiveLoad(WouldDeadlock):
+    """A loader asks, itself or through others, for the key that it is loading."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__(
+            f"the load of {key!r} waits for itself; a loader must not ask for its own key, nor for one whose "
+            "loader asks for it"
+        )
+        self.key = key
 
 
 class CacheClosed(CacheError, RuntimeError):

@@ -6,13 +6,15 @@ Rule: a twin differs from its verb in nothing but how it waits.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, Unpack, cast, overload
 
 from layercache.codecs.normal import NormalForm, TypedForm
+from layercache.core.context import LoadContext
 from layercache.core.layer import Layer, LayerStats
 from layercache.core.loading import Loading
-from layercache.core.policy import Policy
+from layercache.core.policy import NOTHING, LoadOptions, Overrides, Policy
 from layercache.core.verbs import Verbs
 from layercache.durations import DEFAULT, Ttl
 from layercache.entry import MISSING
@@ -38,9 +40,12 @@ class CacheStats:
     Attributes:
         name: of the cache.
         hits, misses: reads that gave a value, and that did not.
-        loads, load_failures: loaders that returned, and that raised.
+        stale_hits: calls that were given a stale value.
+        loads, load_failures: loaders that returned, and that raised or took longer than `hard_timeout`.
         load_seconds: spent in loaders, in all.
         waits: calls that waited for a load of another caller.
+        refreshes: loads that were begun in the background.
+        fills_refused: loaded values that were not stored, as they were changed or invalidated since the load began.
         undecodable: entries that were there but no value of the wanted type, counted as misses besides.
         layers: where the reads were answered: one layer, or those of the chain, nearest first.
     """
@@ -48,10 +53,13 @@ class CacheStats:
     name: str
     hits: int
     misses: int
+    stale_hits: int
     loads: int
     load_failures: int
     load_seconds: float
     waits: int
+    refreshes: int
+    fills_refused: int
     undecodable: int
     layers: tuple[LayerStats, ...]
 
@@ -107,6 +115,10 @@ class Cache(Generic[T]):
         vars(self).update(hit_path(near, self._form, slow))
         if near is cast("Any", self._layer.space):
             vars(self)["set"] = near_set(near, self._form, self._policy, slow["set"])
+
+    def _after_fork(self, new_lock: Callable[[], AbstractContextManager[Any]]) -> None:
+        self._flights.reset(new_lock())
+        self._layer.tickets.reset(new_lock())
 
     def unbind(self) -> None:
         """Take the hit path away, so that every verb asks the key space again; for `Caches`."""
@@ -165,33 +177,38 @@ class Cache(Generic[T]):
 
     # -- writing
 
-    def set(self, key: str, value: T, ttl: Ttl = DEFAULT) -> None:
+    def set(self, key: str, value: T, ttl: Ttl = DEFAULT, tags: Iterable[str] = ()) -> None:
         """Store `value`, replacing what was there.
+
+        Args:
+            tags: names that `invalidate` drops it by, besides those that the settings give its key.
 
         Raises `EncodeError` when the codec cannot carry it, `ValueTooLarge` when it takes too many bytes.
         """
-        run(self._verbs.set(self._inline, key, value, ttl))
+        run(self._verbs.set(self._inline, key, value, ttl, tags))
 
-    async def aset(self, key: str, value: T, ttl: Ttl = DEFAULT) -> None:
+    async def aset(self, key: str, value: T, ttl: Ttl = DEFAULT, tags: Iterable[str] = ()) -> None:
         """As `set`, without blocking the event loop."""
-        await self._verbs.set(self._loop, key, value, ttl)
+        await self._verbs.set(self._loop, key, value, ttl, tags)
 
-    def set_many(self, values: Mapping[str, T], ttl: Ttl = DEFAULT) -> list[str]:
+    def set_many(self, values: Mapping[str, T], ttl: Ttl = DEFAULT, tags: Iterable[str] = ()) -> list[str]:
         """Store all `values`; return the keys that were not stored. A value or key that is refused by
         an error is refused before any of them is stored."""
-        return run(self._verbs.set_many(self._inline, values, ttl))
+        return run(self._verbs.set_many(self._inline, values, ttl, tags))
 
-    async def aset_many(self, values: Mapping[str, T], ttl: Ttl = DEFAULT) -> list[str]:
+    async def aset_many(
+        self, values: Mapping[str, T], ttl: Ttl = DEFAULT, tags: Iterable[str] = ()
+    ) -> list[str]:
         """As `set_many`, without blocking the event loop."""
-        return await self._verbs.set_many(self._loop, values, ttl)
+        return await self._verbs.set_many(self._loop, values, ttl, tags)
 
-    def add(self, key: str, value: T, ttl: Ttl = DEFAULT) -> bool:
+    def add(self, key: str, value: T, ttl: Ttl = DEFAULT, tags: Iterable[str] = ()) -> bool:
         """Store `value` only where nothing is, atomically; return whether it was stored."""
-        return run(self._verbs.add(self._inline, key, value, ttl))
+        return run(self._verbs.add(self._inline, key, value, ttl, tags))
 
-    async def aadd(self, key: str, value: T, ttl: Ttl = DEFAULT) -> bool:
+    async def aadd(self, key: str, value: T, ttl: Ttl = DEFAULT, tags: Iterable[str] = ()) -> bool:
         """As `add`, without blocking the event loop."""
-        return await self._verbs.add(self._loop, key, value, ttl)
+        return await self._verbs.add(self._loop, key, value, ttl, tags)
 
     def touch(self, key: str, ttl: Ttl = DEFAULT) -> bool:
         """Let `key` live `ttl` from now; return whether it was there."""
@@ -244,42 +261,138 @@ class Cache(Generic[T]):
         """As `clear`, without blocking the event loop."""
         await self._verbs.clear(self._loop)
 
+    def invalidate(self, *tags: str) -> None:
+        """Drop every entry that carries one of `tags`, whatever their number, and void the loads that are under way for
+        such; raises `InvalidOption` for what is no tag."""
+        run(self._verbs.invalidate(self._inline, tags))
+
+    async def ainvalidate(self, *tags: str) -> None:
+        """As `invalidate`, without blocking the event loop."""
+        await self._verbs.invalidate(self._loop, tags)
+
     # -- loading
 
-    def get_or_set(self, key: str, loader: Callable[[], T] | T, ttl: Ttl = DEFAULT) -> T:
-        """Return the value of `key`; when there is none, store and return what `loader` gives.
+    def get_or_set(
+        self,
+        key: str,
+        loader: Callable[[], T] | Callable[[LoadContext[T]], T] | T,
+        ttl: Ttl | Callable[[T], Ttl] = DEFAULT,
+        **options: Unpack[LoadOptions],
+    ) -> T:
+        """Return the value of `key`; when there is no fresh one, store and return what `loader` gives.
 
         Args:
             key: the key.
-            loader: a function without arguments, or (as in Django) the value itself. While it runs, other
-                callers of the same key in this process wait for it instead of running theirs.
-            ttl: how long the value lives, when it is loaded.
+            loader: a function without arguments, or of one that is given a `LoadContext`, or (as in Django) the value
+                itself. While it runs, other callers of the same key, in every process as far as the backend is
+                shared, wait for it instead of running theirs. `MISSING` from it means "do not store", and is
+                returned; `NotModified` keeps the stale value for another ttl.
+            ttl: how long the value is fresh when it is loaded, or a function of the value that says so.
+            options: what this load does otherwise than the settings say; see `LoadOptions`.
 
-        What the loader raises reaches every caller that waited for it, and nothing is stored. Blocks while
-        the loader runs. Raises `WouldDeadlock` where waiting could never end.
+        What the loader raises reaches every caller that waited for it, unless a stale value can be served, and
+        nothing is stored. A value whose load began before a `set`, `delete`, `invalidate` or `clear` that concerns
+        it is returned and not stored.
+
+        Blocks while the loader runs: at most `wait` for another's and `hard_timeout` for its own, then it raises
+        `LoadTimeout`. Raises `WouldDeadlock` where waiting could never end, and `RecursiveLoad` where a loader asks
+        for its own key.
         """
-        return cast("T", run(self._loading.get_or_set(self._inline, key, _loader(loader), ttl)))
+        return cast(
+            "T", run(self._loading.get_or_set(self._inline, key, _loader(loader), _overrides(ttl, options)))
+        )
 
     async def aget_or_set(
-        self, key: str, loader: Callable[[], Awaitable[T]] | Callable[[], T] | T, ttl: Ttl = DEFAULT
+        self,
+        key: str,
+        loader: Callable[[], Awaitable[T]]
+        | Callable[[LoadContext[T]], Awaitable[T]]
+        | Callable[[], T]
+        | Callable[[LoadContext[T]], T]
+        | T,
+        ttl: Ttl | Callable[[T], Ttl] = DEFAULT,
+        **options: Unpack[LoadOptions],
     ) -> T:
         """As `get_or_set`, without blocking the event loop.
 
-        The loader may be async; a plain function runs in a worker thread.
+        The loader may be async; a plain function runs in a worker thread. The load goes on when the caller is
+        cancelled, as long as somebody else waits for it.
         """
-        return cast("T", await self._loading.get_or_set(self._loop, key, _loader(loader), ttl))
+        return cast(
+            "T",
+            await self._loading.get_or_set(self._loop, key, _loader(loader), _overrides(ttl, options)),
+        )
 
-    def cached(self, key: str | None = None, *, ttl: Ttl = DEFAULT) -> Decorator:
-        """Return a decorator that caches what a function, `def` or `async def`, returns.
+    def get_or_set_many(
+        self,
+        keys: Iterable[str],
+        loader: Callable[[list[str]], Mapping[str, T]],
+        ttl: Ttl | Callable[[T], Ttl] = DEFAULT,
+        **options: Unpack[LoadOptions],
+    ) -> dict[str, T]:
+        """Return the values of `keys`, in that order; load those that are not there with one call of `loader`.
 
         Args:
-            key: a template such as "quote:{symbol}" over the function's parameters; left out, the
-                key is made of the function's name and all of its arguments.
-            ttl: how long a result lives.
+            keys: the keys; repetitions are harmless.
+            loader: given the list of the keys that are not there and that nobody loads just now, returns a mapping of
+                them to values. What it leaves out is not stored and not returned.
+            ttl, options: as for `get_or_set`, of each value.
         """
+        return run(self._loading.get_or_set_many(self._inline, keys, loader, _overrides(ttl, options)))
+
+    async def aget_or_set_many(
+        self,
+        keys: Iterable[str],
+        loader: Callable[[list[str]], Awaitable[Mapping[str, T]]] | Callable[[list[str]], Mapping[str, T]],
+        ttl: Ttl | Callable[[T], Ttl] = DEFAULT,
+        **options: Unpack[LoadOptions],
+    ) -> dict[str, T]:
+        """As `get_or_set_many`, without blocking the event loop; the loader may be async."""
+        return await self._loading.get_or_set_many(self._loop, keys, loader, _overrides(ttl, options))
+
+    def refresh(
+        self,
+        key: str,
+        loader: Callable[[], T] | Callable[[LoadContext[T]], T],
+        ttl: Ttl | Callable[[T], Ttl] = DEFAULT,
+        **options: Unpack[LoadOptions],
+    ) -> T:
+        """Load `key` anew whatever is there, store and return it. What the loader raises is raised; what was there
+        stays."""
+        return cast("T", run(self._loading.refresh(self._inline, key, loader, _overrides(ttl, options))))
+
+    async def arefresh(
+        self,
+        key: str,
+        loader: Callable[[], Awaitable[T]]
+        | Callable[[LoadContext[T]], Awaitable[T]]
+        | Callable[[], T]
+        | Callable[[LoadContext[T]], T],
+        ttl: Ttl | Callable[[T], Ttl] = DEFAULT,
+        **options: Unpack[LoadOptions],
+    ) -> T:
+        """As `refresh`, without blocking the event loop; the loader may be async."""
+        return cast("T", await self._loading.refresh(self._loop, key, loader, _overrides(ttl, options)))
+
+    def peek(self, key: str, default: Any = None) -> Any:
+        """Return the value of `key`, fresh or stale, or `default`; loads nothing and counts nothing."""
+        return run(self._verbs.peek(self._inline, key, default))
+
+    async def apeek(self, key: str, default: Any = None) -> Any:
+        """As `peek`, without blocking the event loop."""
+        return await self._verbs.peek(self._loop, key, default)
+
+    def cached(
+        self,
+        key: str | None = None,
+        *,
+        ttl: Ttl | Callable[..., Ttl] = DEFAULT,
+        **options: Unpack[LoadOptions],
+    ) -> Decorator:
+        """Return a decorator that caches what a function, `def` or `async def`, returns; see `layercache.cached`."""
         from layercache.decorator import Decorator
 
-        return Decorator(lambda: self, key, ttl)
+        return Decorator(lambda: self, key, ttl, options)
 
     # -- the whole
 
@@ -320,15 +433,19 @@ class Cache(Generic[T]):
         own = self._layer.stats()
         views = list(self._views.values())
         loadings = [view._loading for view in views]  # noqa: SLF001
+        leading = [loading.leading for loading in loadings]
         undecodable = sum(view._verbs.undecodable for view in views)  # noqa: SLF001
         return CacheStats(
             name=self.name,
             hits=own.hits - undecodable,
             misses=own.misses + undecodable,
-            loads=sum(loading.loads for loading in loadings),
-            load_failures=sum(loading.failures for loading in loadings),
-            load_seconds=sum(loading.load_seconds for loading in loadings),
+            stale_hits=sum(loading.stale_hits for loading in loadings),
+            loads=sum(each.loads for each in leading),
+            load_failures=sum(each.failures for each in leading),
+            load_seconds=sum(each.load_seconds for each in leading),
             waits=sum(loading.waits for loading in loadings),
+            refreshes=sum(each.refreshes for each in leading),
+            fills_refused=sum(each.refused for each in leading),
             undecodable=undecodable,
             layers=own.layers or (own,),
         )
@@ -348,5 +465,9 @@ class Cache(Generic[T]):
         return f"<Cache {self.name!r} on {self._layer.name!r} ({self._layer.type})>"
 
 
-def _loader(loader: Any) -> Callable[[], Any]:
+def _loader(loader: Any) -> Callable[..., Any]:
     return loader if callable(loader) else lambda: loader
+
+
+def _overrides(ttl: Any, options: Any) -> Overrides:
+    return NOTHING if ttl is DEFAULT and not options else Overrides(ttl, options)

@@ -49,7 +49,7 @@ def _plain(near: Near, form: NormalForm, slow: Slow) -> dict[str, Callable[..., 
             record = records[key]
         except (KeyError, TypeError):  # TypeError: not hashable, and so no key; the slow path says so
             return MISSING
-        if record.fresh_until > now():
+        if record.hit_until > now():
             record.hits += 1
             kind = record.kind
             return record.value if kind is None else kind(record.value)
@@ -60,7 +60,7 @@ def _plain(near: Near, form: NormalForm, slow: Slow) -> dict[str, Callable[..., 
             record = records[key]
         except (KeyError, TypeError):
             record = None
-        if record is not None and record.fresh_until > now():
+        if record is not None and record.hit_until > now():
             record.hits += 1
             kind = record.kind
             return record.value if kind is None else kind(record.value)
@@ -71,33 +71,33 @@ def _plain(near: Near, form: NormalForm, slow: Slow) -> dict[str, Callable[..., 
             record = records[key]
         except (KeyError, TypeError):
             record = None
-        if record is not None and record.fresh_until > now():
+        if record is not None and record.hit_until > now():
             record.hits += 1
             kind = record.kind
             return record.value if kind is None else kind(record.value)
         return await slow_aget(key, default)
 
-    def get_or_set(key: str, loader: Any, ttl: Ttl = DEFAULT) -> Any:
+    def get_or_set(key: str, loader: Any, ttl: Any = DEFAULT, **options: Any) -> Any:
         try:
             record = records[key]
         except (KeyError, TypeError):
             record = None
-        if record is not None and record.fresh_until > now():
+        if record is not None and record.hit_until > now():
             record.hits += 1
             kind = record.kind
             return record.value if kind is None else kind(record.value)
-        return slow_get_or_set(key, loader, ttl)
+        return slow_get_or_set(key, loader, ttl, **options)
 
-    async def aget_or_set(key: str, loader: Any, ttl: Ttl = DEFAULT) -> Any:
+    async def aget_or_set(key: str, loader: Any, ttl: Any = DEFAULT, **options: Any) -> Any:
         try:
             record = records[key]
         except (KeyError, TypeError):
             record = None
-        if record is not None and record.fresh_until > now():
+        if record is not None and record.hit_until > now():
             record.hits += 1
             kind = record.kind
             return record.value if kind is None else kind(record.value)
-        return await slow_aget_or_set(key, loader, ttl)
+        return await slow_aget_or_set(key, loader, ttl, **options)
 
     return {"hit": hit, "get": get, "aget": aget, "get_or_set": get_or_set, "aget_or_set": aget_or_set}
 
@@ -115,7 +115,7 @@ def _restored(near: Near, form: NormalForm, slow: Slow) -> dict[str, Callable[..
             record = records[key]
         except (KeyError, TypeError):
             return MISSING
-        if record.fresh_until > now():
+        if record.hit_until > now():
             try:
                 value = restore(record.value, record.kind)
             except DecodeError:
@@ -132,13 +132,13 @@ def _restored(near: Near, form: NormalForm, slow: Slow) -> dict[str, Callable[..
         value = hit(key)
         return await slow_aget(key, default) if value is MISSING else value
 
-    def get_or_set(key: str, loader: Any, ttl: Ttl = DEFAULT) -> Any:
+    def get_or_set(key: str, loader: Any, ttl: Any = DEFAULT, **options: Any) -> Any:
         value = hit(key)
-        return slow_get_or_set(key, loader, ttl) if value is MISSING else value
+        return slow_get_or_set(key, loader, ttl, **options) if value is MISSING else value
 
-    async def aget_or_set(key: str, loader: Any, ttl: Ttl = DEFAULT) -> Any:
+    async def aget_or_set(key: str, loader: Any, ttl: Any = DEFAULT, **options: Any) -> Any:
         value = hit(key)
-        return await slow_aget_or_set(key, loader, ttl) if value is MISSING else value
+        return await slow_aget_or_set(key, loader, ttl, **options) if value is MISSING else value
 
     return {"hit": hit, "get": get, "aget": aget, "get_or_set": get_or_set, "aget_or_set": aget_or_set}
 
@@ -151,14 +151,15 @@ def near_set(
     Short text is the common value: ASCII needs no encoder to say that it can be carried, so it goes in at
     once. Everything else takes the slow path.
     """
-    if isinstance(form, TypedForm):
+    if isinstance(form, TypedForm) or not policy.is_plain:
         return slow_set
     put_text, max_key = near.put_text, policy.max_key_bytes
-    fixed = 0.0 if policy.has_patterns else policy.ttl  # 0: the slow path looks for the pattern
+    fixed = policy.base.ttl if policy.is_uniform else 0.0  # 0: the slow path looks for the pattern
 
-    def set(key: str, value: Any, ttl: Ttl = DEFAULT) -> None:
+    def set(key: str, value: Any, ttl: Ttl = DEFAULT, tags: Any = ()) -> None:
         if (
             type(value) is str
+            and not tags
             and type(key) is str
             and value.isascii()
             and key.isascii()
@@ -169,6 +170,6 @@ def near_set(
             if seconds > 0.0:
                 put_text(key, value, seconds)
                 return
-        slow_set(key, value, ttl)
+        slow_set(key, value, ttl, tags)
 
     return set

@@ -6,19 +6,31 @@ wait blocks the thread. A port that suspended all the same would leave the verb 
 
 from __future__ import annotations
 
+import random
 import sys
+import threading
+import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import Future
+from contextvars import copy_context
+from functools import partial
 from inspect import iscoroutine
+from math import inf
 from threading import get_ident
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from layercache.core.flights import Flight
-from layercache.entry import Entry
+from layercache.core.flights import Flight, Landed, Party
+from layercache.entry import Entry, Stamps
 from layercache.errors import WouldDeadlock
-from layercache.spi import Change, KeySpace
+from layercache.spi import Change, KeySpace, Lease, LeasingKeySpace
 
-__all__ = ["InlinePort", "ThreadFlight", "run"]
+if TYPE_CHECKING:
+    from layercache.core.port import Port
+
+__all__ = ["Chance", "InlinePort", "run", "running_future"]
+
+_MOST_SPAWNED: Final = 32
+"""Refreshes in the background at a time; who finds as many serves the stale value, and the refresh waits."""
 
 R = TypeVar("R")
 
@@ -30,33 +42,36 @@ def run(coroutine: Coroutine[Any, Any, R]) -> R:
     except StopIteration as end:
         result: R = end.value
         return result
+    except RuntimeError as error:
+        # a loader may raise it as any other error, and what it raises is not wrapped (PEP 479 did)
+        if isinstance(error.__cause__, StopIteration) and str(error) == "coroutine raised StopIteration":
+            raise error.__cause__ from None
+        raise
     coroutine.close()
     raise RuntimeError(f"{coroutine} suspended, which nothing under an inline port may do")
 
 
-class ThreadFlight:
-    """A flight that threads and event loops can both wait for.
-
-    The future is marked running at once, so that cancelling a follower cannot cancel it.
-    """
-
-    def __init__(self) -> None:
-        self.future: Future[Entry] = Future()
-        self.future.set_running_or_notify_cancel()
-        self.leader_thread = get_ident()
-
-    def land(self, entry: Entry) -> None:
-        self.future.set_result(entry)
-
-    def fail(self, error: BaseException) -> None:
-        self.future.set_exception(error)
+def running_future() -> Future[Landed]:
+    """Return a future that threads and event loops can both wait for, and nobody can cancel."""
+    future: Future[Landed] = Future()
+    future.set_running_or_notify_cancel()
+    return future
 
 
-class InlinePort:
+class Chance:
+    """What a port draws by chance."""
+
+    uniform = staticmethod(random.random)
+    token = staticmethod(partial(random.randbytes, 12))
+    exponential = staticmethod(partial(random.expovariate, 1.0))
+
+
+class InlinePort(Chance):
     """Blocks where it has to wait."""
 
     def __init__(self, now: Callable[[], float]) -> None:
         self.now = now
+        self._threads: list[threading.Thread] = []
 
     async def read(self, space: KeySpace, key: str) -> Entry | None:
         return space.get(key)
@@ -82,16 +97,75 @@ class InlinePort:
     async def clear(self, space: KeySpace) -> None:
         space.clear()
 
-    async def load(self, loader: Callable[[], Any]) -> Any:
-        value = loader()
+    async def invalidate(self, space: KeySpace, tags: Sequence[str]) -> None:
+        space.invalidate(tags)
+
+    async def stamps(self, space: KeySpace, tags: Sequence[str]) -> Stamps:
+        return space.stamps(tags)
+
+    async def lease_many(
+        self,
+        space: LeasingKeySpace,
+        keys: Sequence[str],
+        token: bytes,
+        seconds: float,
+        after: float,
+        tags: Sequence[str],
+    ) -> dict[str, Lease]:
+        return space.lease_many(keys, token, seconds, after, tags)
+
+    async def fill_many(
+        self, space: LeasingKeySpace, token: bytes, entries: Mapping[str, Entry]
+    ) -> list[str]:
+        return space.fill_many(token, entries)
+
+    async def release_many(
+        self, space: LeasingKeySpace, keys: Sequence[str], token: bytes, seconds: float
+    ) -> None:
+        space.release_many(keys, token, seconds)
+
+    async def late_stamps(
+        self, space: LeasingKeySpace, tags: Sequence[str], mark: bytes | None
+    ) -> Stamps | None:
+        return space.late_stamps(tags, mark)
+
+    async def load(self, loader: Callable[[], Any], seconds: float) -> Any:
+        value = loader()  # a thread cannot be stopped: who waits for it stops waiting after `seconds`
         if iscoroutine(value):
             value.close()
             raise TypeError("the loader is async; await aget_or_set(...) instead of get_or_set(...)")
         return value
 
-    async def join(self, flight: Flight) -> Entry:
-        # the leader runs on this thread: it is a task of the loop we would block, or our own loader
-        if flight.leader_thread == get_ident() and not flight.future.done():
+    async def start(self, job: Coroutine[Any, Any, None], party: Party, *, apart: bool) -> None:
+        if not apart:
+            await job
+            return
+        self._start(lambda: run(job), party)
+
+    def spawn(self, job: Callable[[Port], Coroutine[Any, Any, None]], party: Party) -> bool:
+        self._threads = [thread for thread in self._threads if thread.is_alive()]  # none is, after a fork
+        if len(self._threads) >= _MOST_SPAWNED:
+            return False
+        self._threads.append(self._start(lambda: run(job(self)), party))
+        return True
+
+    def _start(self, job: Callable[[], None], party: Party) -> threading.Thread:
+        def led() -> None:
+            party.thread = get_ident()
+            job()
+
+        party.thread = 0
+        # it knows what the caller's code knows: the loads that it is part of, and what users keep in their variables
+        thread = threading.Thread(target=copy_context().run, args=(led,), name="layercache load", daemon=True)
+        thread.start()
+        return thread
+
+    async def join(self, flight: Flight, seconds: float) -> bool:
+        future = flight.future
+        if future.done():
+            return True
+        # the leader runs on this thread: it is a task of the loop we would block
+        if flight.party.thread == get_ident():
             raise WouldDeadlock(
                 "this key is being loaded on this same thread, which waiting here would stop for ever; "
                 + (
@@ -100,7 +174,14 @@ class InlinePort:
                     else "a loader must not ask for its own key"
                 ),
             )
-        return flight.future.result()
+        try:
+            future.exception(None if seconds == inf else seconds)
+        except TimeoutError:
+            return future.done()
+        return True
+
+    async def sleep(self, seconds: float) -> None:
+        time.sleep(seconds)  # noqa: ASYNC251  (a port that never suspends)
 
 
 def _runs_loop() -> bool:

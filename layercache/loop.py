@@ -4,22 +4,33 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from contextlib import suppress
 from inspect import isawaitable, iscoroutinefunction
-from typing import Any
+from math import inf
+from threading import get_ident
+from typing import TYPE_CHECKING, Any, Final
 
-from layercache.core.flights import Flight
-from layercache.entry import Entry
-from layercache.spi import Change, KeySpace
+from layercache.core.flights import Flight, LoadOverdue, Party
+from layercache.entry import Entry, Stamps
+from layercache.inline import Chance
+from layercache.spi import Change, KeySpace, Lease, LeasingKeySpace
+
+if TYPE_CHECKING:
+    from layercache.core.port import Port
 
 __all__ = ["LoopPort"]
 
+_MOST_SPAWNED: Final = 256
+"""Loads at a time beyond which no refresh in the background is begun."""
 
-class LoopPort:
+
+class LoopPort(Chance):
     """Awaits where it has to wait. What the key space does itself is handed on as it is: a coroutine around each would
     cost as much as a look-up in memory."""
 
     def __init__(self, now: Callable[[], float]) -> None:
         self.now = now
+        self._tasks: set[asyncio.Task[None]] = set()  # a loop keeps no task alive by itself
 
     def read(self, space: KeySpace, key: str) -> Coroutine[Any, Any, Entry | None]:
         return space.aget(key)
@@ -45,12 +56,109 @@ class LoopPort:
     def clear(self, space: KeySpace) -> Coroutine[Any, Any, None]:
         return space.aclear()
 
-    async def load(self, loader: Callable[[], Any]) -> Any:
-        if iscoroutinefunction(loader):
-            return await loader()
-        # a plain function may take seconds: on a thread of its own it holds up nobody else's request
-        value = await asyncio.to_thread(loader)
-        return await value if isawaitable(value) else value
+    def invalidate(self, space: KeySpace, tags: Sequence[str]) -> Coroutine[Any, Any, None]:
+        return space.ainvalidate(tags)
 
-    async def join(self, flight: Flight) -> Entry:
-        return await asyncio.wrap_future(flight.future)
+    def stamps(self, space: KeySpace, tags: Sequence[str]) -> Coroutine[Any, Any, Stamps]:
+        return space.astamps(tags)
+
+    def lease_many(
+        self,
+        space: LeasingKeySpace,
+        keys: Sequence[str],
+        token: bytes,
+        seconds: float,
+        after: float,
+        tags: Sequence[str],
+    ) -> Coroutine[Any, Any, dict[str, Lease]]:
+        return space.alease_many(keys, token, seconds, after, tags)
+
+    def fill_many(
+        self, space: LeasingKeySpace, token: bytes, entries: Mapping[str, Entry]
+    ) -> Coroutine[Any, Any, list[str]]:
+        return space.afill_many(token, entries)
+
+    def release_many(
+        self, space: LeasingKeySpace, keys: Sequence[str], token: bytes, seconds: float
+    ) -> Coroutine[Any, Any, None]:
+        return space.arelease_many(keys, token, seconds)
+
+    def late_stamps(
+        self, space: LeasingKeySpace, tags: Sequence[str], mark: bytes | None
+    ) -> Coroutine[Any, Any, Stamps | None]:
+        return space.alate_stamps(tags, mark)
+
+    async def load(self, loader: Callable[[], Any], seconds: float) -> Any:
+        if not iscoroutinefunction(loader):
+            # a plain function may take seconds: on a thread of its own it holds up nobody else's request. It cannot be
+            # stopped, so its flight goes on until it ends: its followers would start another beside it
+            value = await asyncio.to_thread(loader)
+            return await value if isawaitable(value) else value
+        if seconds == inf:
+            return await loader()
+        limit = asyncio.timeout(seconds)
+        try:
+            async with limit:
+                return await loader()
+        except TimeoutError as error:
+            if limit.expired():
+                raise LoadOverdue from error
+            raise
+
+    async def start(self, job: Coroutine[Any, Any, None], party: Party, *, apart: bool) -> None:
+        # always a task of its own: a cancelled caller leaves, and the load goes on for its followers
+        task = self._started(job)
+        loop, thread = asyncio.get_running_loop(), get_ident()
+
+        def give_up() -> None:
+            if get_ident() == thread:
+                task.cancel()
+            else:
+                with suppress(RuntimeError):  # the loop is closed, and the task with it
+                    loop.call_soon_threadsafe(task.cancel)
+
+        party.give_up = give_up
+
+    def spawn(self, job: Callable[[Port], Coroutine[Any, Any, None]], party: Party) -> bool:
+        if len(self._tasks) >= _MOST_SPAWNED:
+            self._tasks = {task for task in self._tasks if not task.get_loop().is_closed()}
+            if len(self._tasks) >= _MOST_SPAWNED:
+                return False
+        self._started(job(self))
+        return True
+
+    def _started(self, job: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.get_running_loop().create_task(job)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def join(self, flight: Flight, seconds: float) -> bool:
+        future = flight.future
+        if future.done():
+            return True
+        loop, thread = asyncio.get_running_loop(), get_ident()
+        waiter = loop.create_future()
+
+        def wake() -> None:
+            if not waiter.done():
+                waiter.set_result(None)
+
+        def landed(_: object) -> None:
+            if get_ident() == thread:  # as a rule: half of what waking through the loop's pipe takes
+                wake()
+            else:
+                with suppress(RuntimeError):  # the loop is closed, and nobody waits any more
+                    loop.call_soon_threadsafe(wake)
+
+        future.add_done_callback(landed)
+        timer = None if seconds == inf else loop.call_later(seconds, wake)
+        try:
+            await waiter
+        finally:
+            if timer is not None:
+                timer.cancel()
+        return future.done()
+
+    def sleep(self, seconds: float) -> Coroutine[Any, Any, None]:
+        return asyncio.sleep(seconds)

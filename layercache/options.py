@@ -40,7 +40,10 @@ __all__ = [
     "Deadline",
     "Duration",
     "NormalCodec",
+    "Patience",
+    "Ratio",
     "Secret",
+    "Span",
     "StageOptions",
     "checked",
     "options",
@@ -85,6 +88,19 @@ def _duration(value: Any) -> Any:
     return seconds
 
 
+def _span(value: Any) -> Any:
+    seconds = _seconds(value)
+    if seconds < 0:
+        raise ValueError("is less than nothing: it has to be 0 or more")
+    if _LONGEST_LIFE < seconds < math.inf:
+        raise ValueError('is longer than a century; write "forever"')
+    return seconds
+
+
+def _patience(value: Any) -> Any:
+    return math.inf if _seconds(value) == math.inf else _deadline(value)
+
+
 def _deadline(value: Any) -> Any:
     seconds = _seconds(value)
     if seconds <= 0:
@@ -109,6 +125,12 @@ def _size(value: Any) -> Any:
 Duration = Annotated[float, BeforeValidator(_duration), PlainSerializer(spell_duration)]
 """Seconds, more than 0, as a number or text; `math.inf` for "forever"."""
 
+Span = Annotated[float, BeforeValidator(_span), PlainSerializer(spell_duration)]
+"""Seconds, 0 or more, as a number or text; `math.inf` for "forever"."""
+
+Patience = Annotated[float, BeforeValidator(_patience), PlainSerializer(spell_duration)]
+"""Seconds to wait, more than 0 and at most a day, as a number or text; `math.inf` for "forever"."""
+
 Deadline = Annotated[float, BeforeValidator(_deadline), PlainSerializer(spell_duration)]
 """Seconds, more than 0 and at most a day, as a number or text."""
 
@@ -117,6 +139,9 @@ Bytes = Annotated[int, BeforeValidator(_size), PlainSerializer(spell_size)]
 
 Count = Annotated[int, Field(ge=1, strict=True)]
 """How many of something, 1 or more."""
+
+Ratio = Annotated[float, Field(ge=0.0, le=1.0)]
+"""A part of something, 0.0 to 1.0."""
 
 Secret = SecretStr
 """Text that is shown as asterisks wherever it is printed."""

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
     from layercache.codecs.dictionaries import Dictionaries
+    from layercache.core.tickets import Tickets
 
 __all__ = [
     "Backend",
@@ -29,6 +30,8 @@ __all__ = [
     "Finding",
     "KeySpace",
     "Lease",
+    "LeasingKeySpace",
+    "Listener",
     "Near",
     "NearRecord",
     "Opening",
@@ -48,17 +51,22 @@ It may be called more than once and must have no effects of its own; what it rai
 
 
 class Lease(NamedTuple):
-    """What a far store answers to who wants to load a key.
+    """What a store answers to who wants to load a key.
 
     Attributes:
-        state: "fresh", there is an entry to use; "granted", the caller loads and fills; "busy", somebody else loads.
+        state: "fresh", there is an entry to use; "granted", the caller loads and fills; "busy", somebody else loads;
+            "down", the store cannot be asked, and the caller loads without it.
         entry: the fresh entry, or a stale one to serve meanwhile, or None.
         stamps: to be carried by what is loaded.
+        mark: which invalidations there have been, for tags that only the loaded value tells; see `late_stamps`.
+        token: by which it is filled or released.
     """
 
-    state: str
+    state: Literal["fresh", "granted", "busy", "down"]
     entry: Entry | None
-    stamps: Stamps
+    stamps: Stamps = ()
+    mark: bytes | None = None
+    token: Any = None
 
 
 class NearRecord(Protocol):
@@ -66,13 +74,14 @@ class NearRecord(Protocol):
 
     Attributes:
         value, kind: what a reader gets is `value` where `kind` is None, else `kind(value)`.
-        fresh_until: wall-clock seconds.
+        hit_until: wall-clock seconds until which it is read without a thought: its end, or when it is to be
+            refreshed early.
         hits: raised by readers, and by nobody else.
     """
 
     value: Any
     kind: Callable[[Any], Any] | None
-    fresh_until: float
+    hit_until: float
     hits: int
 
 
@@ -90,8 +99,8 @@ class Near(Protocol):
     @property
     def now(self) -> Callable[[], float]: ...
 
-    def peek(self, key: str) -> Entry | None:
-        """Return the living entry of `key`, without counting a hit."""
+    def take(self, key: str, *, stale: bool) -> Entry | None:
+        """Return the entry of `key` and count a hit, if it is fresh or may be `stale`; else None."""
         ...
 
     def hits(self) -> int:
@@ -115,6 +124,10 @@ class KeySpace(ABC):
 
     near: Near | None = None
     """What this process's memory knows of these keys, for hits without a lock; None where there is no such thing."""
+
+    tickets: Tickets | None = None
+    """Those of a store in this process that voids them itself, in the step that changes something. Where it is None,
+    changes are registered around the operations here, which protects against other callers of this process."""
 
     @abstractmethod
     def get(self, key: str) -> Entry | None:
@@ -151,6 +164,25 @@ class KeySpace(ABC):
         """Drop the entries of `keys` and return how many there were."""
         return sum([self.delete(key) for key in keys])
 
+    # -- tags
+
+    def stamps(self, tags: Sequence[str]) -> Stamps:
+        """Return what an entry with `tags` has to carry that is stored, or whose load begins, now.
+
+        A store that drops what carries a tag needs no more than the names.
+        """
+        return tuple((tag, 0) for tag in tags)
+
+    def invalidate(self, tags: Sequence[str]) -> None:
+        """Make every entry that carries one of `tags` invalid: its tags are those of `entry.stamps`.
+
+        A store that cannot find them drops everything, which is never wrong.
+        """
+        self.clear()
+
+    def subscribe(self, listener: Listener) -> None:
+        """Tell `listener`, from now on, what other processes do to these keys, where the store knows."""
+
     # -- the async twins
 
     def aget(self, key: str) -> Coroutine[Any, Any, Entry | None]:
@@ -177,6 +209,12 @@ class KeySpace(ABC):
     def adelete_many(self, keys: Sequence[str]) -> Coroutine[Any, Any, int]:
         return self._twin(self.delete_many, keys)
 
+    def astamps(self, tags: Sequence[str]) -> Coroutine[Any, Any, Stamps]:
+        return self._twin(self.stamps, tags)
+
+    def ainvalidate(self, tags: Sequence[str]) -> Coroutine[Any, Any, None]:
+        return self._twin(self.invalidate, tags)
+
     async def _twin(self, operation: Callable[..., R], *args: Any) -> R:
         if not self.blocks:
             return operation(*args)
@@ -193,6 +231,78 @@ class KeySpace(ABC):
     def layers(self) -> Sequence[Any]:
         """Return the layers (`core.layer.Layer`) that this key space is made of; only a chain has any."""
         return ()
+
+
+class LeasingKeySpace(KeySpace):
+    """A key space that says who may load a key, among all processes that share the store.
+
+    Rules:
+    1. At most one holds the lease of a key at a time, by its token and for a limited time.
+    2. Every `set`, `update` that stores, `delete` and `clear` voids the lease in the step that makes the change.
+    3. `fill` stores only under the lease, and then ends it.
+    """
+
+    @abstractmethod
+    def lease_many(
+        self, keys: Sequence[str], token: bytes, seconds: float, after: float = 0.0, tags: Sequence[str] = ()
+    ) -> dict[str, Lease]:
+        """For each of `keys` return its fresh entry, or grant the right to load it, or say that somebody else has that.
+
+        Args:
+            token: names the caller among all.
+            seconds: how long it holds what is neither filled nor released.
+            after: only an entry that is fresh beyond this time, wall-clock seconds, is fresh enough.
+            tags: whose stamps the loaded entries are to carry.
+        """
+
+    @abstractmethod
+    def fill_many(self, token: bytes, entries: Mapping[str, Entry]) -> list[str]:
+        """Store what was loaded under leases; return the keys of those that are void by now, and not stored."""
+
+    @abstractmethod
+    def release_many(self, keys: Sequence[str], token: bytes, seconds: float = 0.0) -> None:
+        """Give leases back; or, with `seconds`, keep everybody from loading for as long."""
+
+    @abstractmethod
+    def late_stamps(self, tags: Sequence[str], mark: bytes | None) -> Stamps | None:
+        """Return the stamps of tags that only the loaded value told; None where one may have been invalidated since
+        the lease with that `mark` was granted, so that the value may be of the past."""
+
+    @abstractmethod
+    def alease_many(
+        self, keys: Sequence[str], token: bytes, seconds: float, after: float = 0.0, tags: Sequence[str] = ()
+    ) -> Coroutine[Any, Any, dict[str, Lease]]: ...
+
+    @abstractmethod
+    def afill_many(self, token: bytes, entries: Mapping[str, Entry]) -> Coroutine[Any, Any, list[str]]: ...
+
+    @abstractmethod
+    def arelease_many(
+        self, keys: Sequence[str], token: bytes, seconds: float = 0.0
+    ) -> Coroutine[Any, Any, None]: ...
+
+    @abstractmethod
+    def alate_stamps(self, tags: Sequence[str], mark: bytes | None) -> Coroutine[Any, Any, Stamps | None]: ...
+
+
+class Listener(Protocol):
+    """What keeps something of one cache near, and is told what other processes do."""
+
+    def written(self, key: str) -> None:
+        """Another process has written or deleted `key`."""
+        ...
+
+    def invalidated(self, tag: str, stamp: int) -> None:
+        """Somebody, perhaps we, has given `tag` (`*` for the whole cache) a new stamp."""
+        ...
+
+    def retrained(self) -> None:
+        """Another dictionary is in use."""
+        ...
+
+    def lost_track(self) -> None:
+        """Anything may have happened."""
+        ...
 
 
 class Opening:

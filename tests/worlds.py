@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 from uuid import uuid4
 
 import redis
 from shifting import ServerClock
 
-from layercache import Caches
+from layercache import Cache, Caches
 from layercache.testing import Clock
 
 KINDS = ("memory", "redis", "chain", "null")
@@ -29,3 +30,14 @@ def make_world(kind: str, server: redis.Redis, url: str, clock: Clock | None = N
     world = Caches(settings(kind, url, prefix, **policy), now=clock)
     world.clock = clock  # type: ignore[attr-defined]
     return world
+
+
+def follow(cache: Cache[Any]) -> None:
+    """Wait until the log is followed, where there is one: near layers are emptied when that begins."""
+    layers = cache.stats().layers
+    if any(layer.type == "redis" for layer in layers):
+        cache.has_key("anything")  # connects
+        end = time.monotonic() + 5
+        while not any("log_lag" in layer.gauges for layer in cache.stats().layers):
+            assert time.monotonic() < end, "the log is not followed"
+            time.sleep(0)  # lets the other thread run

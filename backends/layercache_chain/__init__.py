@@ -4,24 +4,33 @@
     type = "chain"
     layers = ["local", "shared"]
 
-Reads go through the layers until one has the key, and fill the nearer ones with what is left of its
+Reads go through the layers until one has the key fresh, and fill the nearer ones with what is left of its
 life. Writes go to the farthest layer first, so that no near layer ever knows what the far one does
-not. Rule: a layer that fails is a miss; it is counted, logged once when it begins and once when it
-ends, and never raised.
+not.
+
+Rules:
+1. A layer that fails is a miss; it is counted, logged once when it begins and once when it ends, and never raised.
+2. A nearer layer is filled by ticket only: opened before the farther one is asked, voided by whatever changes the key,
+   here or, as far as the log tells, in another process.
+3. Of two writes of a key that overlap here nobody knows in which order they arrive far away, so neither stays near.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from threading import Lock
 from typing import Any, ClassVar
 
 from layercache.core.layer import Layer
 from layercache.core.port import Port
-from layercache.entry import Entry
+from layercache.core.tickets import Ticket, Tickets
+from layercache.entry import CACHE_TAG, Entry, Stamps
 from layercache.inline import InlinePort, run
 from layercache.loop import LoopPort
 from layercache.options import options
-from layercache.spi import Backend, Change, Finding, KeySpace, Opening, Trained
+from layercache.spi import Backend, Change, Finding, KeySpace, Lease, LeasingKeySpace, Opening, Trained
+from layercache_chain.hearing import Hearing
 
 __all__ = ["ChainBackend", "ChainOptions"]
 
@@ -35,70 +44,183 @@ class ChainOptions:
     layers: tuple[str, ...]
 
 
-class ChainSpace(KeySpace):
+class ChainSpace(LeasingKeySpace):
     """The keys of one cache in every layer: logic in coroutines, which the verbs run inline or on the loop."""
 
     def __init__(self, layers: Sequence[Layer], now: Callable[[], float]) -> None:
         self._layers = list(layers)
+        *self._nearer, self._farthest = self._layers
         self._inline, self._loop = InlinePort(now), LoopPort(now)
         self.near = self._layers[0].space.near
+        self._granted: dict[tuple[bytes, str], _Granted] = {}  # by token and key
+        for layer in self._nearer:
+            self._farthest.space.subscribe(Hearing(layer.space, layer.tickets))
 
     # -- reading: nearest first
 
     async def _read(self, port: Port, key: str) -> Entry | None:
-        for depth, layer in enumerate(self._layers):
-            entry = await layer.read(port, key)
-            if entry is not None:
-                await self._fill(port, depth, {key: entry})
-                return entry
-        return None
-
-    async def _read_many(self, port: Port, keys: Sequence[str]) -> dict[str, Entry]:
-        found: dict[str, Entry] = {}
-        for depth, layer in enumerate(self._layers):
-            wanted = [key for key in keys if key not in found]
-            if not wanted:
-                break
-            here = await layer.read_many(port, wanted)
-            await self._fill(port, depth, here)
-            found |= here
+        """Return the nearest entry of `key` that is fresh, else the latest there is."""
+        found: Entry | None = None
+        opened: list[Ticket] = []  # for each layer that was asked before
+        try:
+            for layer in self._layers:
+                entry = await layer.read(port, key)
+                if entry is not None and entry.fresh_until > port.now():
+                    await self._fill_near(port, opened, entry)
+                    return entry
+                if entry is not None and (found is None or entry.created_at > found.created_at):
+                    found = entry
+                if layer is not self._farthest:
+                    opened.append(layer.tickets.open(key))
+        finally:
+            self._close(opened)
         return found
 
-    async def _fill(self, port: Port, depth: int, entries: Mapping[str, Entry]) -> None:
-        """Give `entries`, found at `depth`, to the layers before it; their times say what is left of their lives."""
-        for layer in self._layers[:depth]:
-            if entries:
-                await layer.write_many(port, entries)
+    async def _read_many(self, port: Port, keys: Sequence[str]) -> dict[str, Entry]:
+        """As `_read`, of all `keys`."""
+        found: dict[str, Entry] = {}
+        opened: dict[str, list[Ticket]] = {key: [] for key in keys}  # of what is still wanted
+        tickets = dict(opened)
+        try:
+            for layer in self._layers:
+                here = await layer.read_many(port, list(opened))
+                now = port.now()
+                for key, entry in here.items():
+                    if entry.fresh_until > now:
+                        await self._fill_near(port, opened.pop(key), entry)
+                    elif key in found and entry.created_at <= found[key].created_at:
+                        continue
+                    found[key] = entry
+                if not opened:
+                    break
+                if layer is not self._farthest:
+                    for key, until_here in opened.items():
+                        until_here.append(layer.tickets.open(key))
+        finally:
+            for until_here in tickets.values():
+                self._close(until_here)
+        return found
 
     # -- writing: farthest first
 
     async def _write_many(self, port: Port, entries: Mapping[str, Entry]) -> list[str]:
-        refused: list[str] = []
-        for layer in reversed(self._layers):
-            here = await layer.write_many(port, entries)
-            # what only a near layer refused is stored all the same, and read from farther away
-            if layer is self._layers[-1] and not layer.degraded:
-                refused = here
+        with ExitStack() as writing:
+            opened = [writing.enter_context(layer.tickets.writing(entries)) for layer in self._nearer]
+            refused = await self._farthest.write_many(port, entries)
+            if self._farthest.degraded:
+                refused = []  # it is kept near, as long as there is nothing farther
+            for layer, tickets in reversed([*zip(self._nearer, opened, strict=True)]):
+                for ticket in tickets:
+                    # what only a near layer does not keep is stored all the same, and read from farther away
+                    if not await layer.fill_by(port, ticket, entries[ticket.key]):
+                        await layer.delete(port, ticket.key)
         return refused
 
     async def _update(self, port: Port, key: str, change: Change) -> Entry | None:
         """The farthest layer that answers decides; the nearer ones drop what they have. Were they given what was
         decided, those of two callers could arrive in the other order, and the older one stay."""
-        answered, changed = False, None
-        for layer in reversed(self._layers):
-            if not answered:
-                answered, changed = await layer.try_update(port, key, change)
-            elif changed is not None:
-                await layer.delete(port, key)
+        with ExitStack() as writing:
+            for layer in self._nearer:
+                writing.enter_context(layer.tickets.writing((key,)))
+            answered, changed = False, None
+            for layer in reversed(self._layers):
+                if not answered:
+                    answered, changed = await layer.try_update(port, key, change)
+                elif changed is not None:
+                    await layer.delete(port, key)
         return changed
 
     async def _delete_many(self, port: Port, keys: Sequence[str]) -> int:
-        counts = [await layer.delete_many(port, keys) for layer in reversed(self._layers)]
+        with ExitStack() as writing:
+            for layer in self._nearer:
+                writing.enter_context(layer.tickets.writing(keys))
+            counts = [await layer.delete_many(port, keys) for layer in reversed(self._layers)]
         return max(counts)
 
     async def _clear(self, port: Port) -> None:
+        with ExitStack() as clearing:
+            for layer in self._nearer:
+                clearing.enter_context(layer.tickets.clearing())
+            for layer in reversed(self._layers):
+                await layer.clear(port)
+
+    async def _invalidate(self, port: Port, tags: Sequence[str]) -> None:
+        for layer in self._nearer:
+            layer.tickets.void_tags(tags)
         for layer in reversed(self._layers):
-            await layer.clear(port)
+            await layer.invalidate(port, tags)  # a near one voids the tickets that were opened meanwhile
+
+    async def _stamps(self, port: Port, tags: Sequence[str]) -> Stamps:
+        """Return the stamps of the farthest layer; where it does not answer, what a near one goes by: the names."""
+        return await self._farthest.stamps(port, tags) or tuple((tag, 0) for tag in tags)
+
+    # -- loading: the farthest layer grants, and the nearer ones are filled after it
+
+    async def _lease_many(
+        self,
+        port: Port,
+        keys: Sequence[str],
+        token: bytes,
+        seconds: float,
+        after: float,
+        tags: Sequence[str],
+    ) -> dict[str, Lease]:
+        opened = {key: [layer.tickets.open(key) for layer in self._nearer] for key in keys}
+        try:
+            leases = dict(await self._farthest.lease(port, keys, token, seconds, after, tags))
+            for key, lease in leases.items():
+                if lease.state == "fresh" and lease.entry is not None:
+                    await self._fill_near(port, opened[key], lease.entry)
+                elif lease.state != "busy":
+                    self._granted[token, key] = _Granted(lease, opened.pop(key))
+                    stamps = lease.stamps or ((CACHE_TAG, 0), *((tag, 0) for tag in tags))
+                    leases[key] = lease._replace(state="granted", stamps=stamps, token=token)
+        finally:
+            for tickets in opened.values():
+                self._close(tickets)
+        return leases
+
+    async def _fill_many(self, port: Port, token: bytes, entries: Mapping[str, Entry]) -> list[str]:
+        granted = {key: self._granted.pop((token, key), None) for key in entries}
+        held = {key: grant for key, grant in granted.items() if grant is not None}
+        try:
+            refused = [key for key in entries if key not in held]
+            leases = {key: grant.lease for key, grant in held.items()}
+            if leases:
+                refused += await self._farthest.fill(port, leases, {key: entries[key] for key in held})
+            for key, grant in held.items():
+                if key not in refused:
+                    await self._fill_near(port, grant.tickets, entries[key])
+        finally:
+            for grant in held.values():
+                self._close(grant.tickets)
+        return refused
+
+    async def _fill_near(self, port: Port, tickets: Sequence[Ticket], entry: Entry) -> None:
+        """Give `entry` to the nearest layers, for which there are tickets; its times say what is left of its life."""
+        for layer, ticket in reversed([*zip(self._nearer, tickets, strict=False)]):
+            await layer.fill_by(port, ticket, entry)
+
+    async def _release_many(self, port: Port, keys: Sequence[str], token: bytes, seconds: float) -> None:
+        granted = {key: self._granted.pop((token, key), None) for key in keys}
+        for grant in granted.values():
+            if grant is not None:
+                self._close(grant.tickets)
+        # one that we were not told of may have been granted all the same
+        leases = {
+            key: Lease("granted", None, token=token) if grant is None else grant.lease
+            for key, grant in granted.items()
+        }
+        await self._farthest.release(port, leases, seconds)
+
+    async def _late_stamps(self, port: Port, tags: Sequence[str], mark: bytes | None) -> Stamps | None:
+        if mark is None and self._farthest.degraded:
+            return tuple((tag, 0) for tag in tags)  # nothing is stored but near, where the tickets know
+        return await self._farthest.late_stamps(port, Lease("granted", None, mark=mark), tags)
+
+    def _close(self, tickets: Sequence[Ticket]) -> None:
+        for layer, ticket in zip(self._nearer, tickets, strict=False):
+            layer.tickets.close(ticket)
 
     # -- the verbs
 
@@ -150,8 +272,63 @@ class ChainSpace(KeySpace):
     async def aclear(self) -> None:
         await self._clear(self._loop)
 
+    def stamps(self, tags: Sequence[str]) -> Stamps:
+        return run(self._stamps(self._inline, tags))
+
+    async def astamps(self, tags: Sequence[str]) -> Stamps:
+        return await self._stamps(self._loop, tags)
+
+    def invalidate(self, tags: Sequence[str]) -> None:
+        run(self._invalidate(self._inline, tags))
+
+    async def ainvalidate(self, tags: Sequence[str]) -> None:
+        await self._invalidate(self._loop, tags)
+
+    def lease_many(
+        self, keys: Sequence[str], token: bytes, seconds: float, after: float = 0.0, tags: Sequence[str] = ()
+    ) -> dict[str, Lease]:
+        return run(self._lease_many(self._inline, keys, token, seconds, after, tags))
+
+    async def alease_many(
+        self, keys: Sequence[str], token: bytes, seconds: float, after: float = 0.0, tags: Sequence[str] = ()
+    ) -> dict[str, Lease]:
+        return await self._lease_many(self._loop, keys, token, seconds, after, tags)
+
+    def fill_many(self, token: bytes, entries: Mapping[str, Entry]) -> list[str]:
+        return run(self._fill_many(self._inline, token, entries))
+
+    async def afill_many(self, token: bytes, entries: Mapping[str, Entry]) -> list[str]:
+        return await self._fill_many(self._loop, token, entries)
+
+    def release_many(self, keys: Sequence[str], token: bytes, seconds: float = 0.0) -> None:
+        run(self._release_many(self._inline, keys, token, seconds))
+
+    async def arelease_many(self, keys: Sequence[str], token: bytes, seconds: float = 0.0) -> None:
+        await self._release_many(self._loop, keys, token, seconds)
+
+    def late_stamps(self, tags: Sequence[str], mark: bytes | None) -> Stamps | None:
+        return run(self._late_stamps(self._inline, tags, mark))
+
+    async def alate_stamps(self, tags: Sequence[str], mark: bytes | None) -> Stamps | None:
+        return await self._late_stamps(self._loop, tags, mark)
+
     def layers(self) -> Sequence[Layer]:
         return self._layers
+
+    def after_fork(self) -> None:
+        """Nobody here has a ticket that the parent's threads had."""
+        self._granted.clear()
+        for layer in self._layers:
+            layer.tickets.reset(Lock())
+
+
+class _Granted:
+    """What a load under way may fill: its lease of the farthest layer, and a ticket for each nearer one."""
+
+    __slots__ = ("lease", "tickets")
+
+    def __init__(self, lease: Lease, tickets: Sequence[Ticket]) -> None:
+        self.lease, self.tickets = lease, tickets
 
 
 class ChainBackend(Backend):
@@ -161,13 +338,20 @@ class ChainBackend(Backend):
         super().__init__(opening)
         self._backends = [opening.backend(name.lower()) for name in self.options.layers]
         self.serializer = self._backends[-1].serializer
+        self._spaces: dict[str, ChainSpace] = {}
 
     def key_space(self, cache: str) -> KeySpace:
-        layers = [
-            Layer(backend.name, backend.type, backend.key_space(cache), forgiving=True)
-            for backend in self._backends
-        ]
-        return ChainSpace(layers, self.now)
+        if cache not in self._spaces:  # one for all, as what it subscribes to lives as long as the layers do
+            layers = [
+                Layer(backend.name, backend.type, backend.key_space(cache), Tickets(Lock()), forgiving=True)
+                for backend in self._backends
+            ]
+            self._spaces[cache] = ChainSpace(layers, self.now)
+        return self._spaces[cache]
+
+    def after_fork(self) -> None:
+        for space in self._spaces.values():
+            space.after_fork()
 
     @classmethod
     def faults(cls, options: Any, backends: Mapping[str, Any]) -> Any:

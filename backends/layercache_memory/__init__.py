@@ -90,6 +90,8 @@ class MemoryBackend(Backend):
 
     def after_fork(self) -> None:
         self._storage.after_fork()
+        for space in self._spaces.values():
+            space.after_fork()
 
     @classmethod
     def faults(cls, options: Any, backends: Mapping[str, Any]) -> Iterable[tuple[str, str]]:

@@ -1,11 +1,11 @@
 """One entry in memory, laid out for the hit path.
 
-A reader finds the record in a dict, compares `fresh_until` with the clock, raises `hits` and takes `value`:
+A reader finds the record in a dict, compares `hit_until` with the clock, raises `hits` and takes `value`:
 no lock, no list. Why that is safe under the GIL:
 
 - A dict lookup sees a record whole or not at all; a record that was dropped meanwhile stays what it was.
 - A record is changed in place only by its key space, under the lock, and only to a value of the same `kind`;
-  `value` is written before `fresh_until` and `dead_at`. A reader that sees the new end sees the new value;
+  `value` is written before `hit_until` and the other times. A reader that sees the new end sees the new value;
   one that sees the old end and the new value was overtaken by a `set` that is still under way, and may
   return either.
 - `hits += 1` may lose a count between threads, never make one up: nobody else writes it. Who wants to know
@@ -35,6 +35,12 @@ class Home(Protocol):
     records: dict[str, Record]
     retired_hits: int
 
+    def untag(self, record: Record) -> None:
+        """Forget that `record` carries tags."""
+        ...
+
+    def forget_tags(self) -> None: ...
+
 
 class Origin(NamedTuple):
     """What many records have in common, kept once for all of them.
@@ -42,7 +48,7 @@ class Origin(NamedTuple):
     Attributes:
         home: the key space that they are found in.
         life: seconds from their making to `dead_at`, `math.inf` for ever.
-        stamps: what they were valid under when they were made.
+        stamps: the tags that they carry. What is invalidated is dropped here, so the stamps themselves are all 0.
     """
 
     home: Home
@@ -56,7 +62,8 @@ class Record:
     value: what `kind` makes the reader's value from: the value itself, a container of
         immutables to copy, or a payload to decode.
     kind: None, `dict.copy`, `list.copy`, or the serializer's `loads`.
-    fresh_until, dead_at: wall-clock seconds, `math.inf` for ever.
+    hit_until, fresh_until, dead_at: wall-clock seconds, `math.inf` for ever. `hit_until` is before `fresh_until` where
+        the value is to be refreshed early: then whoever reads it looks closer.
     origin: what it has in common with others.
     units: what it takes, in units of 16 bytes, when it was stored.
     hits: how often it was read.
@@ -67,6 +74,7 @@ class Record:
     __slots__ = (
         "dead_at",
         "fresh_until",
+        "hit_until",
         "hits",
         "key",
         "kind",
@@ -80,6 +88,7 @@ class Record:
     key: str
     value: Any
     kind: Kind
+    hit_until: float
     fresh_until: float
     dead_at: float
     origin: Origin

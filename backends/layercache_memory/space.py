@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from math import inf
+from random import expovariate
 from sys import getsizeof
+from threading import Lock
 from typing import Any, Final
 
-from layercache.entry import MISSING, Entry, Stamps
+from layercache.core.tickets import Tickets
+from layercache.entry import CACHE_TAG, MISSING, Entry, Stamps
 from layercache.spi import Change, KeySpace, Serializer
 from layercache_memory.record import Kind, Origin, Record
 from layercache_memory.storage import UNIT, Storage
@@ -18,6 +21,9 @@ OVERHEAD: Final = 250
 """Bytes that a record takes besides its key and its value: itself with its times, its places in the dict, a
 queue and a
 bucket, and its part of the sketch and the ghosts. Counted for every record; `benchmarks/memory.py` measures it."""
+
+_TAG: Final = 100
+"""Bytes that each tag of a record takes besides: its place in the index, and its part of the origin."""
 
 _ASCII: Final = getsizeof("")  # and a byte for each character
 _EARLIER: Final = (
@@ -32,6 +38,7 @@ class MemorySpace(KeySpace):
 
     Attributes:
         records: the records by key; readers look here without a lock.
+        tickets: for loads of these keys, voided under the lock with whatever voids them.
         now: the clock that they compare with.
         retired_hits: of records that are gone.
     """
@@ -41,15 +48,26 @@ class MemorySpace(KeySpace):
         self.now = storage.now
         self.retired_hits = 0
         self._storage, self._loads, self._max_ttl = storage, serializer.loads, max_ttl
-        self._origins: dict[float, Origin] = {}
+        self._origins: dict[Any, Origin] = {}  # by life, or by life and tags where there are some
+        self._tagged: dict[str, set[str]] = {}  # by tag, the keys of what is here
+        self._tickets = self.tickets = Tickets(Lock())
         self.near = self
         storage.serve(self)
 
+    def after_fork(self) -> None:
+        self._tickets.reset(Lock())
+
     # -- the near answer
 
-    def peek(self, key: str) -> Entry | None:
+    def take(self, key: str, *, stale: bool) -> Entry | None:
         record = self.records.get(key)
-        return _entry(record) if record is not None and record.dead_at > self.now() else None
+        if record is None:
+            return None
+        with self._storage.lock:  # so that value and times are of one `set`
+            if self.now() >= (record.dead_at if stale else record.fresh_until):
+                return None
+            record.hits += 1
+            return _entry(record)
 
     def hits(self) -> int:
         return self.retired_hits + sum(record.hits for record in list(self.records.values()))
@@ -62,7 +80,8 @@ class MemorySpace(KeySpace):
             if storage.deadlines.next <= now:
                 storage.reclaim(now)
             origin = self._origins.get(seconds) or self._origin(seconds, ())
-            return self._store(key, text, None, units, origin, now + seconds, now + seconds, now)
+            end = now + seconds
+            return self._store(key, text, None, units, origin, (end, end, end), now)
 
     # -- operations
 
@@ -96,6 +115,7 @@ class MemorySpace(KeySpace):
     def delete(self, key: str) -> bool:
         now = self.now()
         with self._storage.lock:
+            self._tickets.void(key)
             record = self.records.get(key)
             if record is None:
                 return False
@@ -105,14 +125,26 @@ class MemorySpace(KeySpace):
     def clear(self) -> None:
         """Drop the records one lock at a time, so that nobody waits for all of them."""
         storage = self._storage
-        for record in list(self.records.values()):
+        with self._tickets.clearing():
+            for record in list(self.records.values()):
+                with storage.lock:
+                    if self.records.get(record.key) is record:
+                        storage.drop(record)
             with storage.lock:
-                if self.records.get(record.key) is record:
-                    storage.drop(record)
-        with storage.lock:
-            if not self.records:
-                self.records.clear()  # the table of an emptied dict keeps its size
-            storage.rest()
+                if not self.records:
+                    self.records.clear()  # the table of an emptied dict keeps its size
+                storage.rest()
+
+    def invalidate(self, tags: Sequence[str]) -> None:
+        """Drop what carries one of `tags`, found by an index of what is here: a microsecond each, under the lock."""
+        if CACHE_TAG in tags:
+            self.clear()
+            return
+        with self._storage.lock:
+            self._tickets.void_tags(tags)
+            for tag in tags:
+                for key in self._tagged.pop(tag, ()):
+                    self._storage.drop(self.records[key])
 
     def gauges(self) -> Mapping[str, int | float]:
         """Return the counts of the backend, all of its caches together."""
@@ -153,17 +185,22 @@ class MemorySpace(KeySpace):
             value, kind = entry.payload, self._loads
         units = _units(key, value, kind)
         life = inf if entry.dead_at == inf else entry.dead_at - entry.created_at
-        origin = self._origin(life, entry.stamps)
-        return self._store(key, value, kind, units, origin, entry.dead_at, entry.fresh_until, now)
+        tags: Stamps = ()
+        if entry.stamps:
+            tags = tuple((tag, 0) for tag, _ in entry.stamps if tag != CACHE_TAG)
+            units += len(tags) * _TAG // UNIT
+        # drawn once for all who read it here; other processes draw their own
+        hit_until = entry.early_at(expovariate(1.0)) if entry.spread else entry.fresh_until
+        times = (hit_until, entry.fresh_until, entry.dead_at)
+        return self._store(key, value, kind, units, self._origin(life, tags), times, now)
 
-    def _origin(self, life: float, stamps: Stamps) -> Origin:
-        if stamps:
-            return Origin(self, life, stamps)
-        origin = self._origins.get(life)
+    def _origin(self, life: float, tags: Stamps) -> Origin:
+        alike = (life, tags) if tags else life
+        origin = self._origins.get(alike)
         if origin is None:
             if len(self._origins) >= _MOST_ORIGINS:
                 self._origins.clear()  # lives without end of variety: those in use keep their origin
-            origin = self._origins[life] = Origin(self, life, ())
+            origin = self._origins[alike] = Origin(self, life, tags)
         return origin
 
     def _store(
@@ -173,8 +210,7 @@ class MemorySpace(KeySpace):
         kind: Kind,
         units: int,
         origin: Origin,
-        dead_at: float,
-        fresh_until: float,
+        times: tuple[float, float, float],
         now: float,
     ) -> bool:
         """Change the record in its place, and so in its queue, where that can be; else store a new one.
@@ -183,6 +219,8 @@ class MemorySpace(KeySpace):
         the other.
         """
         storage = self._storage
+        self._tickets.void(key)
+        hit_until, fresh_until, dead_at = times
         record = self.records.get(key)
         if record is not None:
             more = units - record.units
@@ -194,23 +232,46 @@ class MemorySpace(KeySpace):
                     record.units = units
                     storage.policy.resized(record, more)
                 record.value = value
+                if record.origin.stamps != origin.stamps:
+                    self.untag(record)
+                    self._tag(key, origin.stamps)
                 record.origin = origin
-                record.dead_at, record.fresh_until = dead_at, fresh_until
+                record.dead_at, record.fresh_until, record.hit_until = dead_at, fresh_until, hit_until
                 if earlier:
                     storage.deadlines.add(record)
                 return True
             storage.drop(record)
         record = Record()
         record.key, record.value, record.kind, record.units, record.origin = key, value, kind, units, origin
-        record.dead_at, record.fresh_until = dead_at, fresh_until
-        return storage.insert(record, now)
+        record.dead_at, record.fresh_until, record.hit_until = dead_at, fresh_until, hit_until
+        stored = storage.insert(record, now)
+        if stored and origin.stamps:
+            self._tag(key, origin.stamps)
+        return stored
+
+    def _tag(self, key: str, tags: Stamps) -> None:
+        for tag, _ in tags:
+            self._tagged.setdefault(tag, set()).add(key)
+
+    def untag(self, record: Record) -> None:
+        for tag, _ in record.origin.stamps:
+            keys = self._tagged.get(tag)
+            if keys is not None:
+                keys.discard(record.key)
+                if not keys:
+                    del self._tagged[tag]
+
+    def forget_tags(self) -> None:
+        self._tagged.clear()
 
 
 def _entry(record: Record) -> Entry:
     # an endless record does not know when it was made
     origin = record.origin
     created_at = -inf if record.dead_at == inf else record.dead_at - origin.life
-    times = (created_at, record.fresh_until, record.dead_at, origin.stamps)
+    # the spread is not kept: that there was one is all that a reader has to know
+    spread = record.fresh_until - record.hit_until if record.hit_until < record.fresh_until else 0.0
+    times = (created_at, record.fresh_until, record.dead_at, origin.stamps, spread)
     if record.kind is None or type(record.value) in _COPIED:
         return Entry(None, record.value, *times)
     return Entry(record.value, MISSING, *times)

@@ -67,6 +67,7 @@ class Storage:
         for home in self._homes:
             home.retired_hits += sum(record.hits for record in home.records.values())
             home.records.clear()
+            home.forget_tags()
         self.entries = self.units = 0
 
     # -- under the lock, which the caller holds
@@ -119,6 +120,8 @@ class Storage:
 
     def _out(self, record: Record) -> None:
         home = record.origin.home
+        if record.origin.stamps:
+            home.untag(record)
         del home.records[record.key]
         home.retired_hits += record.hits
         self.entries -= 1

@@ -55,7 +55,7 @@ class Parts:
             heard = _Heard(commands, stamps)
             self._heard.append(heard)
             self._log.subscribe(cache, heard)
-            found = self._spaces[cache] = RedisSpace(commands, self._sync, self.aio, self._log)
+            found = self._spaces[cache] = RedisSpace(cache, commands, self._sync, self.aio, self._log)
         return found
 
     def close(self) -> None:

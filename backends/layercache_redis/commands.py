@@ -19,7 +19,7 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from struct import Struct
-from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
+from typing import Any, Final, Literal, NamedTuple, TypeAlias, TypeVar
 from zlib import crc32
 
 from layercache.codecs.dictionaries import UnknownDictionary
@@ -38,11 +38,14 @@ from layercache_redis.scripts import (
     INCREMENT,
     INVALIDATE,
     LEASE,
+    MARK,
+    RELEASE,
     SET,
     STAMP,
     SWAP,
     TOUCH,
     Script,
+    text_of,
 )
 from layercache_redis.stamps import KnownStamps, new_stamp
 from layercache_redis.wire import Command, Packed, Refusal
@@ -66,6 +69,16 @@ STAMP_LIFE: Final = 30 * 86_400_000
 """Milliseconds that a stamp lives at least, prolonged by writes; with its stamp an entry is gone."""
 
 _MOST_TAGS: Final = 10_000
+
+_BUCKETS: Final = 256
+"""Of tags that were invalidated. Another tag of the same bucket, while a load tells its tags late, costs no
+more than that what was loaded is not stored."""
+
+_STATES: Final[dict[bytes, Literal["fresh", "granted", "busy"]]] = {
+    b"fresh": "fresh", b"granted": "granted", b"busy": "busy",
+}  # fmt: skip
+
+_FOR_EVER_MS: Final = (1 << 48) - 1
 
 _STAMP: Final = Struct(">Q")
 
@@ -278,7 +291,7 @@ class Commands:
         taken = yield from self._stamp_to_write()
         while parts:
             commands = [self._set_command(part, ats, taken) for part in parts]
-            replies = yield from self._evaluated(SET, commands)
+            replies = yield from self._evaluated(commands)
             others: list[list[bytes]] = []
             stored: list[bytes] = []
             for part, reply in zip(parts, replies, strict=True):
@@ -323,7 +336,7 @@ class Commands:
         px = self._px(change.entry)
         while True:
             frame = self._frame(change.entry, at, taken.stamp)
-            (reply,) = yield from self._evaluated(ADD, [self._script(ADD, [at], taken, px, frame, px)])
+            (reply,) = yield from self._evaluated([self._script(ADD, [at], taken, px, frame, px)])
             if type(reply) is bytes:
                 taken = self._corrected(reply)
                 continue
@@ -340,21 +353,22 @@ class Commands:
         at = self._names.value(key)
         taken = yield from self._stamp_to_write()
         end = change.now + change.ttl
-        px = 0 if math.isinf(end) else max(1, math.ceil(change.ttl * 1000))
-        arguments = (pack_times(change.now, end, end), px, int(change.now * 1000))
-        (reply,) = yield from self._evaluated(TOUCH, [self._script(TOUCH, [at], taken, px, *arguments)])
+        life = change.ttl + change.stale_ttl
+        px = 0 if math.isinf(life) else max(1, math.ceil(life * 1000))
+        arguments = (pack_times(change.now, end, end + change.stale_ttl), px, int(change.now * 1000))
+        (reply,) = yield from self._evaluated([self._script(TOUCH, [at], taken, px, *arguments)])
         if self._checked(reply) is None:
             return None
         entry = yield from self._still_there(at, reply, -1)
         yield from self._stored([at], () if entry is None else entry.stamps, px)
-        return entry and entry.living_again(change.ttl, change.now)
+        return entry and entry.living_again(change.ttl, change.now, change.stale_ttl)
 
     def _increment(self, key: str, change: Increment) -> Steps[Entry | None]:
         at = self._names.value(key)
         taken = yield from self._stamp_to_write()
-        arguments = (change.delta, self._digit_stages, crc32(at))
+        arguments = (change.delta, self._digit_stages, crc32(at), int(change.now * 1000))
         command = self._script(INCREMENT, [at], taken, None, *arguments)
-        (reply,) = yield from self._evaluated(INCREMENT, [command])
+        (reply,) = yield from self._evaluated([command])
         if self._checked(reply) is None:
             return change(None)
         counted, frame, px = reply
@@ -406,7 +420,7 @@ class Commands:
             expected = frame if isinstance(frame, bytes) else b""
             new_px = self._px(changed)
             arguments = (expected, self._frame(changed, at, taken.stamp), new_px)
-            (reply,) = yield from self._evaluated(SWAP, [self._script(SWAP, [at], taken, new_px, *arguments)])
+            (reply,) = yield from self._evaluated([self._script(SWAP, [at], taken, new_px, *arguments)])
             if self._checked(reply) == 1:
                 yield from self._stored([at], ((CACHE_TAG, taken.stamp), *changed.stamps), new_px)
                 return changed
@@ -426,7 +440,7 @@ class Commands:
         parts = [ats[first : first + most] for first in range(0, len(ats), most)]
         taken = yield from self._stamp_to_write()
         commands = [self._script(DELETE, part, taken, None) for part in parts]
-        replies = yield from self._evaluated(DELETE, commands)
+        replies = yield from self._evaluated(commands)
         yield from self._told(ats)
         stamped: list[Stamps] = []
         for reply in replies:
@@ -453,12 +467,14 @@ class Commands:
             self._stamps.forget(tag)
         version = self._stamps.version
         fresh = {tag: new_stamp() for tag in tags}
+        yield from self._marked(tags, "1")
         commands = [
-            self._stamp_script(INVALIDATE, tag, stamp, "", self._names.in_log(tag))
+            self._stamp_script(INVALIDATE, tag, stamp, "", self._names.in_log(tag), _bucket(tag))
             for tag, stamp in fresh.items()
         ]
-        for reply in (yield from self._evaluated(INVALIDATE, commands)):
+        for reply in (yield from self._evaluated(commands)):
             self._checked(reply)
+        yield from self._marked(tags, "0")
         if self._setting.cluster:
             pairs = [
                 pair
@@ -472,6 +488,18 @@ class Commands:
             self._stamps.forget(tag, unless=fresh[tag])
         self._stamps.learn(fresh.items(), version + len(fresh))
 
+    def _marked(self, tags: Sequence[str], pending: str) -> Steps[None]:
+        """Note in a cluster that `tags` are being invalidated, or were; elsewhere the script does it."""
+        buckets = [_bucket(tag) for tag in tags if tag != CACHE_TAG]
+        if not self._setting.cluster or not buckets:
+            return
+        stamp = new_stamp()
+        command = self._call(
+            MARK, (self._names.marks,), 0, _Taken(stamp, stamp, 0), "", pending.encode(), *buckets
+        )
+        for reply in (yield from self._evaluated([command])):
+            self._checked(reply)
+
     # -- stamps
 
     def stamps(self, tags: Sequence[str]) -> Steps[Stamps]:
@@ -482,7 +510,7 @@ class Commands:
         found = {tag: known for tag in wanted if (known := self._stamps.get(tag)) is not None}
         if unknown:
             commands = [self._stamp_script(STAMP, tag, new_stamp(), "") for tag in unknown]
-            replies = yield from self._evaluated(STAMP, commands)
+            replies = yield from self._evaluated(commands)
             for tag, reply in zip(unknown, replies, strict=True):
                 (found[tag],) = _STAMP.unpack(self._checked(reply))
             self._stamps.learn([(tag, found[tag]) for tag in unknown], version)
@@ -556,7 +584,7 @@ class Commands:
             if self._setting.cluster or tag != CACHE_TAG
         ]
         if commands:
-            for reply in (yield from self._evaluated(STAMP, commands)):
+            for reply in (yield from self._evaluated(commands)):
                 self._checked(reply)
         if len(self._lasting) > _MOST_TAGS:
             self._lasting.clear()
@@ -569,38 +597,107 @@ class Commands:
 
     # -- leases
 
-    def lease(self, key: str, token: bytes, seconds: float) -> Steps[Lease]:
-        """Return the fresh entry of `key`; or grant its lease, for `seconds`, to the holder of `token`; or say that
-        somebody else has it. A stale entry comes along."""
-        at = self._names.value(key)
-        useless = b""
-        while True:
+    def lease_many(
+        self, keys: Sequence[str], token: bytes, seconds: float, after: float, tags: Sequence[str]
+    ) -> Steps[dict[str, Lease]]:
+        """For each of `keys` return its fresh entry; or grant its lease, for `seconds`, to the holder of `token`; or
+        say that somebody else has it. A stale entry comes along."""
+        ats = {key: self._names.value(key) for key in keys}
+        useless = dict.fromkeys(keys, b"")
+        beyond = _FOR_EVER_MS if math.isinf(after) else int(max(after, self._now()) * 1000)
+        px = max(1, math.ceil(seconds * 1000))
+        leases: dict[str, Lease] = {}
+        pending = list(keys)
+        while pending:
             taken = yield from self._stamp_to_write()
-            arguments = (token, max(1, math.ceil(seconds * 1000)), int(self._now() * 1000), useless)
-            command = self._script(LEASE, [at], taken, None, *arguments)
-            (reply,) = yield from self._evaluated(LEASE, [command])
-            state, frame, px, current = self._checked(reply)
-            own = self._learnt(current, taken.version)
-            assert own is not None
-            (entry,) = (yield from self._living([at], [frame], [px], own)) if frame else (None,)
-            if state == b"fresh" and entry is None:
-                useless = frame[-4:]  # altered, or its tags are not current
-                continue
-            return Lease(state.decode(), entry, ((CACHE_TAG, own),))
+            version = self._stamps.version
+            unknown = [tag for tag in tags if self._stamps.get(tag) is None]
+            known = {tag: stamp for tag in tags if (stamp := self._stamps.get(tag)) is not None}
+            asked = [
+                self._script(LEASE, [ats[key]], taken, None, token, px, beyond, useless[key])
+                for key in pending
+            ]
+            asked += [self._stamp_script(STAMP, tag, new_stamp(), "") for tag in unknown]
+            *replies, marks = yield from self._evaluated([*asked, ("HMGET", self._names.marks, "*", "n")])
+            for tag, reply in zip(unknown, replies[len(pending) :], strict=True):
+                (known[tag],) = _STAMP.unpack(self._checked(reply))
+            self._stamps.learn([(tag, known[tag]) for tag in unknown], version)
+            again: list[str] = []
+            for key, reply in zip(pending, replies, strict=False):
+                state, frame, left, current = self._checked(reply)
+                own = self._learnt(current, taken.version)
+                assert own is not None
+                (entry,) = (yield from self._living([ats[key]], [frame], [left], own)) if frame else (None,)
+                if state == b"fresh" and entry is None:
+                    useless[key] = frame[-4:]  # altered, or its tags are not current
+                    again.append(key)
+                    continue
+                stamps = ((CACHE_TAG, own), *((tag, known[tag]) for tag in tags))
+                leases[key] = Lease(_STATES[state], entry, stamps, _mark(marks), token)
+            pending = again
+        return leases
 
-    def fill(self, key: str, token: bytes, entry: Entry) -> Steps[bool]:
-        """Store what was loaded under a lease; return False where the lease is void, or the cache was cleared."""
+    def fill_many(self, token: bytes, entries: Mapping[str, Entry]) -> Steps[list[str]]:
+        """Store what was loaded under leases, with the stamps that came with them; return the keys of those that are
+        void by now, as the keys were written or the cache cleared."""
         yield from self._learn_dictionary_in_use()
-        at = self._names.value(key)
-        own = next((stamp for tag, stamp in entry.stamps if tag == CACHE_TAG), None)
-        taken = yield from self._stamp_to_write(own)
-        px = self._px(entry)
-        command = self._script(FILL, [at], taken, px, token, self._frame(entry, at, taken.stamp), px)
-        (reply,) = yield from self._evaluated(FILL, [command])
-        filled: bool = self._checked(reply) == 1
-        if filled:
-            yield from self._stored([at], ((CACHE_TAG, taken.stamp), *entry.stamps), px)
-        return filled
+        version = self._stamps.version
+        commands: list[Command] = []
+        for key, entry in entries.items():
+            at, px = self._names.value(key), self._px(entry)
+            taken = _Taken(dict(entry.stamps)[CACHE_TAG], new_stamp(), version)
+            frame = self._frame(entry, at, taken.stamp)
+            commands.append(self._script(FILL, [at], taken, px, token, frame, px))
+        replies = yield from self._evaluated(commands)
+        refused: list[str] = []
+        for (key, entry), reply in zip(entries.items(), replies, strict=True):
+            if self._checked(reply) == 1:
+                yield from self._stored([self._names.value(key)], entry.stamps, self._px(entry))
+            else:
+                refused.append(key)
+        return refused
+
+    def release_many(self, keys: Sequence[str], token: bytes, seconds: float) -> Steps[None]:
+        """Give leases back; or keep them, so that nobody loads, for so long."""
+        if not keys:
+            return
+        taken, px = _Taken(0, 0, 0), math.ceil(seconds * 1000)
+        commands = [self._script(RELEASE, [self._names.value(key)], taken, None, token, px) for key in keys]
+        for reply in (yield from self._evaluated(commands)):
+            self._checked(reply)
+
+    def late_stamps(self, tags: Sequence[str], mark: bytes | None) -> Steps[Stamps | None]:
+        """Return the stamps of `tags` that were not known when the lease with that `mark` was granted.
+
+        What was loaded since may be from before an invalidation of one of them, and would carry the stamp from after
+        it. So every invalidation leaves a number in the bucket of its tag, in the step that changes the stamp: none of
+        the buckets may hold one beyond that of the lease. In a cluster, where that is no single step, a bucket is
+        pending before and until after it.
+        """
+        if mark is None:
+            reply = yield [
+                ("HSETNX", self._names.marks, "*", _STAMP.pack(new_stamp())),
+                ("PEXPIRE", self._names.marks, STAMP_LIFE),
+            ]
+            self._checked(reply[0])
+            return None  # from now on there are marks
+        asked = [self._stamp_script(STAMP, tag, new_stamp(), "") for tag in tags]
+        marks: Command = ("HMGET", self._names.marks, "*", *(_bucket(tag) for tag in tags))
+        if self._setting.cluster:  # the stamps first: they go to several servers, in no order
+            stamps = yield from self._evaluated(asked)
+            (noted,) = yield [marks]
+        else:
+            *stamps, noted = yield [*asked, marks]
+            if any(type(reply) is Refusal and reply.code == "NOSCRIPT" for reply in stamps):
+                yield from self._evaluated(asked)
+                *stamps, noted = yield [*asked, marks]
+        current, *numbers = self._checked(noted)
+        name, count = mark[: _STAMP.size], mark[_STAMP.size :]
+        if current != name or any(number is not None and not _is_until(number, count) for number in numbers):
+            return None
+        return tuple(
+            (tag, _STAMP.unpack(self._checked(stamp))[0]) for tag, stamp in zip(tags, stamps, strict=True)
+        )
 
     # -- dictionaries
 
@@ -672,7 +769,10 @@ class Commands:
             life: the milliseconds that it has to live, 0 for ever, '' as it is.
         """
         at = self._names.stamp(tag)
-        keys = (at,) if self._setting.cluster else (at, self._names.log)
+        keys: tuple[bytes, ...] = (at,)
+        if not self._setting.cluster:
+            with_mark = script is INVALIDATE and tag != CACHE_TAG
+            keys = (at, self._names.log, self._names.marks) if with_mark else (at, self._names.log)
         return self._call(script, keys, 0, _Taken(stamp, stamp, 0), life, *arguments)
 
     def _call(
@@ -689,8 +789,8 @@ class Commands:
         shared = (n, *stamps, life, setting.log_length, setting.node.id, self._names.application)
         return ("EVALSHA", script.sha, len(keys), *keys, *shared, *arguments)
 
-    def _evaluated(self, script: Script, commands: list[Command]) -> Steps[list[Any]]:
-        """Send calls of `script`; to a server that has forgotten it (NOSCRIPT), with its text."""
+    def _evaluated(self, commands: list[Command]) -> Steps[list[Any]]:
+        """Send calls of scripts; to a server that has forgotten one (NOSCRIPT), with its text."""
         replies = yield commands
         forgotten = [
             index
@@ -698,7 +798,7 @@ class Commands:
             if type(reply) is Refusal and reply.code == "NOSCRIPT"
         ]
         if forgotten:
-            again = yield [("EVAL", script.text, *commands[index][2:]) for index in forgotten]
+            again = yield [("EVAL", text_of(commands[index][1]), *commands[index][2:]) for index in forgotten]
             for index, reply in zip(forgotten, again, strict=True):
                 replies[index] = reply
         return replies
@@ -745,6 +845,22 @@ class Commands:
         if isinstance(reply, Refusal):
             raise BackendError(self._setting.backend, f"the server refused: {reply}") from reply
         return reply
+
+
+def _bucket(tag: str) -> bytes:
+    return b"%d" % (crc32(tag.encode()) % _BUCKETS)
+
+
+def _mark(reply: Any) -> bytes | None:
+    """Return what the hash of marks says of itself, None where there is none."""
+    if type(reply) is not list or not isinstance(reply[0], bytes) or len(reply[0]) != _STAMP.size:
+        return None
+    return reply[0] + (reply[1] or b"0")
+
+
+def _is_until(number: bytes, count: bytes) -> bool:
+    """Whether what a bucket holds is no later than `count`; one that is pending may be."""
+    return number.isdigit() and int(number) <= int(count)
 
 
 def _life(px: int) -> int:

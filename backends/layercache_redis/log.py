@@ -18,17 +18,18 @@ import logging
 import threading
 from collections.abc import Callable, Sequence
 from time import monotonic
-from typing import Any, Final, Protocol
+from typing import Any, Final
 from urllib.parse import unquote_to_bytes
 
 from redis.exceptions import RedisError
 
 from layercache.errors import BackendError
+from layercache.spi import Listener
 from layercache_redis.names import Node
 from layercache_redis.sync import SyncConnection, SyncDriver
 from layercache_redis.wire import Command, Refusal, packed
 
-__all__ = ["Listener", "Log"]
+__all__ = ["Log"]
 
 log = logging.getLogger("layercache.redis")
 
@@ -40,26 +41,6 @@ _COUNT: Final = 1000  # entries of one answer; with as many there may be more
 _LIFE: Final = 86_400_000  # milliseconds that the stream outlives its last follower
 _RENEWED: Final = 600.0  # seconds between prolongations
 _LONGEST_PAUSE: Final = 0.5  # seconds between attempts to reach the server
-
-
-class Listener(Protocol):
-    """What keeps something of one cache near."""
-
-    def written(self, key: str) -> None:
-        """Another process has written or deleted `key`."""
-        ...
-
-    def invalidated(self, tag: str, stamp: int) -> None:
-        """Somebody, perhaps we, has given `tag` (`*` for the whole cache) a new stamp."""
-        ...
-
-    def retrained(self) -> None:
-        """Another dictionary is in use."""
-        ...
-
-    def lost_track(self) -> None:
-        """Anything may have happened."""
-        ...
 
 
 class Log:

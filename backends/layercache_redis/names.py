@@ -3,6 +3,7 @@
     {prefix}:{cache}:{key}                       a value
     {prefix}:%lease:{{prefix}:{cache}:{key}}     its lease; the braces put it in the value's cluster slot
     {prefix}:%tag:{cache}:{tag}                  a stamp; the cache's own has the tag '*'
+    {prefix}:%marks:{cache}                      which tags were invalidated lately, by bucket
     {prefix}:%dict:{cache}[:{id}]                the dictionary in use, and each there is
     {prefix}:%log                                the log
 
@@ -50,6 +51,7 @@ class Names:
     Attributes:
         values: what every value's name begins with.
         application: bytes of the part that all names under one prefix share.
+        marks: the name of the hash that says which tags were invalidated.
     """
 
     def __init__(self, prefix: str, cache: str) -> None:
@@ -59,6 +61,7 @@ class Names:
         self._cache = self.values[len(shared) : -1]
         self._leases = f"{shared}%lease:{{".encode()
         self._tags = f"{shared}%tag:{self._cache}:"
+        self.marks = f"{shared}%marks:{self._cache}".encode()
         self._dictionaries = f"{shared}%dict:{self._cache}"
         self.log = log_name(prefix)
 

@@ -6,7 +6,7 @@ from collections.abc import Coroutine, Mapping, Sequence
 from typing import Any, ClassVar
 
 from layercache.entry import Entry, Stamps
-from layercache.spi import Change, KeySpace, Lease
+from layercache.spi import Change, Lease, LeasingKeySpace, Listener
 from layercache_redis.aio import AioDriver
 from layercache_redis.commands import Commands
 from layercache_redis.log import Log
@@ -16,10 +16,11 @@ from layercache_redis.turns import JoinedSets
 __all__ = ["RedisSpace"]
 
 
-class RedisSpace(KeySpace):
+class RedisSpace(LeasingKeySpace):
     blocks: ClassVar[bool] = True
 
-    def __init__(self, commands: Commands, sync: SyncDriver, aio: AioDriver, log: Log) -> None:
+    def __init__(self, cache: str, commands: Commands, sync: SyncDriver, aio: AioDriver, log: Log) -> None:
+        self._cache = cache
         self._commands, self._sync, self._aio, self.log = commands, sync, aio, log
         self._sets = JoinedSets(commands, aio)
 
@@ -73,33 +74,50 @@ class RedisSpace(KeySpace):
 
     # -- stamps and leases
 
-    def invalidate(self, tags: Sequence[str]) -> None:
-        """Make every entry that carries one of `tags` invalid."""
-        self._sync.run(self._commands.invalidate(tags))
-
-    def ainvalidate(self, tags: Sequence[str]) -> Coroutine[Any, Any, None]:
-        return self._aio.run(self._commands.invalidate(tags))
-
     def stamps(self, tags: Sequence[str]) -> Stamps:
-        """Return what an entry with `tags` has to carry whose load begins now."""
         return self._sync.run(self._commands.stamps(tags))
 
     def astamps(self, tags: Sequence[str]) -> Coroutine[Any, Any, Stamps]:
         return self._aio.run(self._commands.stamps(tags))
 
-    def lease(self, key: str, token: bytes, seconds: float) -> Lease:
-        """Return the fresh entry of `key`, or grant the right to load it, for `seconds`, to the holder of `token`."""
-        return self._sync.run(self._commands.lease(key, token, seconds))
+    def invalidate(self, tags: Sequence[str]) -> None:
+        self._sync.run(self._commands.invalidate(tags))
 
-    def alease(self, key: str, token: bytes, seconds: float) -> Coroutine[Any, Any, Lease]:
-        return self._aio.run(self._commands.lease(key, token, seconds))
+    def ainvalidate(self, tags: Sequence[str]) -> Coroutine[Any, Any, None]:
+        return self._aio.run(self._commands.invalidate(tags))
 
-    def fill(self, key: str, token: bytes, entry: Entry) -> bool:
-        """Store what was loaded under a lease; return False, and store nothing, where the lease is void by now."""
-        return self._sync.run(self._commands.fill(key, token, entry))
+    def lease_many(
+        self, keys: Sequence[str], token: bytes, seconds: float, after: float = 0.0, tags: Sequence[str] = ()
+    ) -> dict[str, Lease]:
+        return self._sync.run(self._commands.lease_many(keys, token, seconds, after, tags))
 
-    def afill(self, key: str, token: bytes, entry: Entry) -> Coroutine[Any, Any, bool]:
-        return self._aio.run(self._commands.fill(key, token, entry))
+    def alease_many(
+        self, keys: Sequence[str], token: bytes, seconds: float, after: float = 0.0, tags: Sequence[str] = ()
+    ) -> Coroutine[Any, Any, dict[str, Lease]]:
+        return self._aio.run(self._commands.lease_many(keys, token, seconds, after, tags))
+
+    def fill_many(self, token: bytes, entries: Mapping[str, Entry]) -> list[str]:
+        return self._sync.run(self._commands.fill_many(token, entries))
+
+    def afill_many(self, token: bytes, entries: Mapping[str, Entry]) -> Coroutine[Any, Any, list[str]]:
+        return self._aio.run(self._commands.fill_many(token, entries))
+
+    def release_many(self, keys: Sequence[str], token: bytes, seconds: float = 0.0) -> None:
+        self._sync.run(self._commands.release_many(keys, token, seconds))
+
+    def arelease_many(
+        self, keys: Sequence[str], token: bytes, seconds: float = 0.0
+    ) -> Coroutine[Any, Any, None]:
+        return self._aio.run(self._commands.release_many(keys, token, seconds))
+
+    def late_stamps(self, tags: Sequence[str], mark: bytes | None) -> Stamps | None:
+        return self._sync.run(self._commands.late_stamps(tags, mark))
+
+    def alate_stamps(self, tags: Sequence[str], mark: bytes | None) -> Coroutine[Any, Any, Stamps | None]:
+        return self._aio.run(self._commands.late_stamps(tags, mark))
+
+    def subscribe(self, listener: Listener) -> None:
+        self.log.subscribe(self._cache, listener)
 
     def gauges(self) -> Mapping[str, int | float]:
         """Return what can be said without asking the server.

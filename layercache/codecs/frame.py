@@ -4,7 +4,7 @@
     version  1 byte    1
     times    3 x 6     created_at, fresh_until, dead_at: milliseconds of the wall clock, all bits set for ever
     head     2 bytes   where the payload begins
-             1         flags; none are defined, any set bit makes the frame unreadable
+             1         the spread of early refreshes, 0 for none, else 2^((n-1)/12) ms: n of 255 is 39 minutes
              1         length of the names of the stages, joined by ','
              1         how many tags
              8         the cache's own stamp, 0 for none
@@ -69,11 +69,12 @@ class Frame(NamedTuple):
     dead_at: float
     stamps: Stamps
     payload: bytes
+    spread: float = 0.0
 
 
 def pack(frame: Frame, key: bytes) -> bytes:
     """Return the bytes to keep under the physical `key`; `EncodeError` for tags of too many bytes."""
-    head = _head(frame.stages, frame.stamps)
+    head = _head(frame.stages, frame.stamps, _spelt_spread(frame.spread) if frame.spread else 0)
     times = pack_times(frame.created_at, frame.fresh_until, frame.dead_at)
     check = crc32(frame.payload, crc32(head, crc32(key))) ^ crc32(times)
     return b"".join((_OPENING, times, head, frame.payload, _CHECK.pack(check)))
@@ -89,8 +90,17 @@ def _ms(seconds: float) -> int:
     return _FOR_EVER if seconds >= 2.8e11 else max(0, int(seconds * 1000 + 0.001))
 
 
+def _spelt_spread(seconds: float) -> int:
+    # in steps of 6 %: early refreshes are a matter of chance in any case
+    return min(255, 1 + round(12 * math.log2(max(1.0, seconds * 1000))))
+
+
+def _spread(spelt: int) -> float:
+    return float(2 ** ((spelt - 1) / 12) / 1000)
+
+
 @lru_cache(maxsize=256)  # entries without tags all have the same
-def _head(stages: tuple[str, ...], stamps: Stamps) -> bytes:
+def _head(stages: tuple[str, ...], stamps: Stamps, spread: int) -> bytes:
     names = ",".join(stages).encode()
     own, tags = 0, b""
     for tag, stamp in stamps:
@@ -102,7 +112,7 @@ def _head(stages: tuple[str, ...], stamps: Stamps) -> bytes:
     begins, count = _NAMES_AT + len(names) + len(tags), len(stamps) - (own != 0)
     if begins > 0xFFFF or count > 0xFF:
         raise EncodeError("an entry carries at most 255 tags, of at most 60 kB together")
-    return _HEAD.pack(begins, 0, len(names), count, own) + names + tags
+    return _HEAD.pack(begins, spread, len(names), count, own) + names + tags
 
 
 def unpack(data: bytes, key: bytes) -> Frame:
@@ -111,13 +121,11 @@ def unpack(data: bytes, key: bytes) -> Frame:
     The check comes first, so that what follows meets only what some writer meant to write: a
     frame of ours, or one of a program that has the format wrong.
     """
-    begins, flags, names, count, own = _parsed_head(data)
+    begins, spread, names, count, own = _parsed_head(data)
     payload, times = data[begins:-4], data[_TIMES_AT:_HEAD_AT]
     check = crc32(payload, crc32(data[_HEAD_AT:begins], crc32(key))) ^ crc32(times)
     if check != int.from_bytes(data[-4:]):
         raise BadFrame("altered")
-    if flags:
-        raise BadFrame("flags")
     tags_at = _NAMES_AT + names
     stamps: Stamps = ((CACHE_TAG, own),) if own else ()
     if count or tags_at != begins:
@@ -127,7 +135,15 @@ def unpack(data: bytes, key: bytes) -> Frame:
     fresh_until = math.inf if fresh == _FOR_EVER else fresh / 1000
     dead_at = math.inf if dead == _FOR_EVER else dead / 1000
     stages = _stages(data[_NAMES_AT:tags_at])
-    return Frame(stages, (all_times >> 96) / 1000, fresh_until, dead_at, stamps, payload)
+    return Frame(
+        stages,
+        (all_times >> 96) / 1000,
+        fresh_until,
+        dead_at,
+        stamps,
+        payload,
+        _spread(spread) if spread else 0.0,
+    )
 
 
 def unpack_stamps(data: bytes) -> Stamps:
@@ -149,10 +165,10 @@ def _parsed_head(data: bytes) -> tuple[int, int, int, int, int]:
         raise BadFrame("foreign")
     if data[_VERSION_AT] != _OPENING[_VERSION_AT]:
         raise BadFrame("version")
-    begins, flags, names, count, own = _HEAD.unpack_from(data, _HEAD_AT)
+    begins, spread, names, count, own = _HEAD.unpack_from(data, _HEAD_AT)
     if not _NAMES_AT + names <= begins <= len(data) - 4:
         raise BadFrame("length")
-    return begins, flags, names, count, own
+    return begins, spread, names, count, own
 
 
 def _tags(data: bytes, count: int) -> Stamps:

@@ -59,11 +59,12 @@ class Pipeline:
                 payload = transformed
                 applied.append(name)
         times = (entry.created_at, entry.fresh_until, entry.dead_at)
-        return pack(Frame(tuple(applied), *times, entry.stamps if stamps is None else stamps, payload), key)
+        carried = entry.stamps if stamps is None else stamps
+        return pack(Frame(tuple(applied), *times, carried, payload, entry.spread), key)
 
     def decode(self, data: bytes, key: bytes) -> Entry:
         """Return the entry of a frame filed under the physical `key`, or raise `DecodeError`."""
-        stages, created_at, fresh_until, dead_at, stamps, payload = unpack(data, key)
+        stages, created_at, fresh_until, dead_at, stamps, payload, spread = unpack(data, key)
         if stages != self._serializer_alone:
             serializer, *applied = stages
             unknown = serializer != self.serializer.name or not self.transforms.keys() >= set(applied)
@@ -73,7 +74,7 @@ class Pipeline:
                 payload = self.transforms[name].decode(payload, self.max_value_bytes)
         if len(payload) > self.max_value_bytes:
             raise BadFrame("size")
-        return Entry(payload, MISSING, created_at, fresh_until, dead_at, stamps)
+        return Entry(payload, MISSING, created_at, fresh_until, dead_at, stamps, spread)
 
 
 def order_fault(kinds: Sequence[type[Stage]]) -> str | None:

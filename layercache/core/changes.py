@@ -14,36 +14,39 @@ __all__ = ["Add", "Increment", "Touch"]
 
 
 class Add:
-    """Store `entry` where nothing is that `form` can read."""
+    """Store `entry` where nothing is that is fresh and that `form` can read."""
 
-    def __init__(self, entry: Entry, form: NormalForm) -> None:
-        self.entry, self.form = entry, form
+    def __init__(self, entry: Entry, form: NormalForm, now: float) -> None:
+        self.entry, self.form, self.now = entry, form, now
 
     def __call__(self, entry: Entry | None) -> Entry | None:
-        return self.entry if entry is None or self.form.readable(entry) is MISSING else None
+        there = _fresh(entry, self.now)
+        return self.entry if there is None or self.form.readable(there) is MISSING else None
 
 
 class Touch:
-    """Let what is there live `ttl` seconds from `now`."""
+    """Let what is there and fresh be so for `ttl` seconds from `now`, and stale for `stale_ttl` more."""
 
-    def __init__(self, ttl: float, now: float) -> None:
-        self.ttl, self.now = ttl, now
+    def __init__(self, ttl: float, now: float, stale_ttl: float = 0.0) -> None:
+        self.ttl, self.now, self.stale_ttl = ttl, now, stale_ttl
 
     def __call__(self, entry: Entry | None) -> Entry | None:
-        return entry and entry.living_again(self.ttl, self.now)
+        there = _fresh(entry, self.now)
+        return there and there.living_again(self.ttl, self.now, self.stale_ttl)
 
 
 class Increment:
-    """Add `delta` to the integer that is there; its times stay.
+    """Add `delta` to the integer that is there and fresh; its times stay.
 
-    Raises `KeyNotFound` when nothing is there, `NotACounter` when it is no integer, and `EncodeError` when
+    Raises `KeyNotFound` when nothing is, `NotACounter` when it is no integer, and `EncodeError` when
     the codec cannot carry the sum.
     """
 
-    def __init__(self, key: str, delta: int, form: NormalForm) -> None:
-        self.key, self.delta, self.form = key, delta, form
+    def __init__(self, key: str, delta: int, form: NormalForm, now: float) -> None:
+        self.key, self.delta, self.form, self.now = key, delta, form, now
 
     def __call__(self, entry: Entry | None) -> Entry:
+        entry = _fresh(entry, self.now)
         count = MISSING if entry is None else self.form.readable(entry)
         if entry is None or count is MISSING:
             raise KeyNotFound(self.key)
@@ -51,3 +54,7 @@ class Increment:
             raise NotACounter(self.key, type(count).__name__)
         payload, value = self.form.encode(count + self.delta)
         return Entry(payload, value, entry.created_at, entry.fresh_until, entry.dead_at, entry.stamps)
+
+
+def _fresh(entry: Entry | None, now: float) -> Entry | None:
+    return entry if entry is not None and entry.fresh_until > now else None

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from layercache.core.port import Port
-from layercache.entry import Entry
+from layercache.core.tickets import Fill, Ticket, Tickets
+from layercache.entry import Entry, Stamps
 from layercache.errors import BackendError
-from layercache.spi import Change, KeySpace
+from layercache.spi import Change, KeySpace, Lease, LeasingKeySpace
 
 __all__ = ["Layer", "LayerStats"]
 
@@ -69,16 +70,28 @@ class Layer:
 
     The counters are plain attributes raised by `+= 1`: CPython changes threads between
     statements of a function only where it calls or jumps back, so none is lost under the GIL.
+
+    Args:
+        tickets: for a key space that has none of its own and grants no leases.
     """
 
-    __slots__ = ("degraded", "errors", "forgiving", "hits", "misses", "name", "space", "type")
+    __slots__ = (
+        "_registers", "degraded", "errors", "forgiving", "hits", "misses", "name", "space", "tickets", "type",
+    )  # fmt: skip
 
-    def __init__(self, name: str, type_: str, space: KeySpace, *, forgiving: bool = False) -> None:
+    def __init__(
+        self, name: str, type_: str, space: KeySpace, tickets: Tickets, *, forgiving: bool = False
+    ) -> None:
         self.name, self.type, self.space, self.forgiving = name, type_, space, forgiving
         self.hits = self.misses = self.errors = 0
         self.degraded = False
+        self.tickets = tickets if space.tickets is None else space.tickets
+        self._registers = space.tickets is None and not isinstance(space, LeasingKeySpace)
 
-    async def read(self, port: Port, key: str) -> Entry | None:
+    # -- reading
+
+    async def read(self, port: Port, key: str, *, stale: bool = False) -> Entry | None:
+        """Return the entry of `key`, fresh or stale; one that is stale counts as a hit if it may be."""
         try:
             entry = await port.read(self.space, key)
         except BackendError as error:
@@ -87,28 +100,33 @@ class Layer:
         else:
             if self.degraded:
                 self._answers_again()
-        if entry is None:
-            self.misses += 1
-        else:
+        if entry is not None and (stale or entry.fresh_until > port.now()):
             self.hits += 1
+        else:
+            self.misses += 1
         return entry
 
-    async def read_many(self, port: Port, keys: list[str]) -> dict[str, Entry]:
+    async def read_many(self, port: Port, keys: Sequence[str], *, stale: bool = False) -> Mapping[str, Entry]:
+        """As `read`, of all `keys` that have an entry."""
         nothing: dict[str, Entry] = {}
         found = await self._tried(port.read_many(self.space, keys), nothing)
-        self.hits += len(found)
-        self.misses += len(keys) - len(found)
+        now = port.now()
+        hits = len(found) if stale else sum(entry.fresh_until > now for entry in found.values())
+        self.hits += hits
+        self.misses += len(keys) - hits
         return found
 
     async def look(self, port: Port, key: str) -> Entry | None:
         """As `read`, for who only wants to know: it counts neither a hit nor a miss."""
         return await self._tried(port.read(self.space, key), None)
 
+    # -- writing
+
     async def write(self, port: Port, key: str, entry: Entry) -> bool:
-        return await self._tried(port.write(self.space, key, entry), False)
+        return await self._change(port.write(self.space, key, entry), (key,), False)
 
     async def write_many(self, port: Port, entries: Mapping[str, Entry]) -> list[str]:
-        return await self._tried(port.write_many(self.space, entries), list(entries))
+        return await self._change(port.write_many(self.space, entries), entries, list(entries))
 
     async def update(self, port: Port, key: str, change: Change) -> Entry | None:
         """As the key space's. Where that fails and is forgiven, nothing is there to change: an increment says so."""
@@ -119,16 +137,108 @@ class Layer:
 
     async def try_update(self, port: Port, key: str, change: Change) -> tuple[bool, Entry | None]:
         """Return whether the store answered, and what it stored."""
-        return await self._tried(_answer(port.update(self.space, key, change)), (False, None))
+        return await self._change(_answer(port.update(self.space, key, change)), (key,), (False, None))
 
     async def delete(self, port: Port, key: str) -> bool:
-        return await self._tried(port.delete(self.space, key), False)
+        return await self._change(port.delete(self.space, key), (key,), False)
 
     async def delete_many(self, port: Port, keys: Sequence[str]) -> int:
-        return await self._tried(port.delete_many(self.space, keys), 0)
+        return await self._change(port.delete_many(self.space, keys), keys, 0)
 
     async def clear(self, port: Port) -> None:
-        await self._tried(port.clear(self.space), None)
+        await self._change(port.clear(self.space), None, None)
+
+    async def stamps(self, port: Port, tags: Sequence[str]) -> Stamps:
+        """Return what an entry with `tags` has to carry that is stored now."""
+        return await self._tried(port.stamps(self.space, tags), ())
+
+    async def invalidate(self, port: Port, tags: Sequence[str]) -> None:
+        await self._change(port.invalidate(self.space, tags), None, None)
+
+    async def _change(self, operation: Coroutine[Any, Any, R], keys: Iterable[str] | None, otherwise: R) -> R:
+        """Make a change of `keys`, None for all, that voids the tickets of what it changes."""
+        if not self._registers:
+            return await self._tried(operation, otherwise)
+        with self.tickets.clearing() if keys is None else self.tickets.writing(keys):
+            return await self._tried(operation, otherwise)
+
+    # -- loading: by leases where the store grants some, else by tickets of this process
+
+    async def lease(
+        self, port: Port, keys: Sequence[str], token: bytes, seconds: float, after: float, tags: Sequence[str]
+    ) -> Mapping[str, Lease]:
+        """As `LeasingKeySpace.lease_many`; each lease that is granted is to be filled or released, by `keys`."""
+        space = self.space
+        if isinstance(space, LeasingKeySpace):
+            down = dict.fromkeys(keys, Lease("down", None))
+            try:
+                return await self._tried(port.lease_many(space, keys, token, seconds, after, tags), down)
+            except BaseException as error:
+                if not isinstance(error, Exception):  # they may have been granted while we were stopped
+                    await self._tried(port.release_many(space, keys, token, 0.0), None)
+                raise
+        stamps = tuple((tag, 0) for tag in tags)
+        leases = {key: Lease("granted", None, stamps, None, self.tickets.open(key)) for key in keys}
+        try:
+            for key in keys:
+                entry = await self.look(port, key)  # somebody may have stored it between our read and this
+                if entry is None:
+                    continue
+                if entry.fresh_until > max(port.now(), after):
+                    self.tickets.close(leases[key].token)
+                    leases[key] = Lease("fresh", entry)
+                else:
+                    leases[key] = leases[key]._replace(entry=entry)
+        except BaseException:
+            await self.release(port, leases)
+            raise
+        return leases
+
+    async def fill(self, port: Port, leases: Mapping[str, Lease], entries: Mapping[str, Entry]) -> list[str]:
+        """Store what was loaded under `leases`, and end these; return the keys of those that were void."""
+        space = self.space
+        if isinstance(space, LeasingKeySpace):
+            granted = {key: entry for key, entry in entries.items() if leases[key].state == "granted"}
+            if not granted:
+                return []
+            token = leases[next(iter(granted))].token
+            return await self._tried(port.fill_many(space, token, granted), [])
+        refused: list[str] = []
+        for key, entry in entries.items():
+            ticket = leases[key].token
+            try:
+                if await self.fill_by(port, ticket, entry) is False:
+                    refused.append(key)
+            finally:
+                self.tickets.close(ticket)
+        return refused
+
+    async def fill_by(self, port: Port, ticket: Ticket, entry: Entry) -> bool | None:
+        """Store `entry` if its ticket still permits that; return whether it did, None where the store fails."""
+        # no change to be registered: whatever is stored beside it is as new, or it is void
+        operation = _answer(port.update(self.space, ticket.key, Fill(entry, ticket)))
+        answered, stored = await self._tried(operation, (False, None))
+        return stored is not None if answered else None
+
+    async def release(self, port: Port, leases: Mapping[str, Lease], seconds: float = 0.0) -> None:
+        """Give `leases` back; or, with `seconds`, keep everybody from loading for as long, where the store can."""
+        granted = {key: lease for key, lease in leases.items() if lease.state == "granted"}
+        space = self.space
+        if not isinstance(space, LeasingKeySpace):
+            for lease in granted.values():
+                self.tickets.close(lease.token)
+        elif granted:
+            token = next(iter(granted.values())).token
+            await self._tried(port.release_many(space, list(granted), token, seconds), None)
+
+    async def late_stamps(self, port: Port, lease: Lease, tags: Sequence[str]) -> Stamps | None:
+        """As `LeasingKeySpace.late_stamps`; a ticket sees for itself."""
+        space = self.space
+        if isinstance(space, LeasingKeySpace):
+            return await self._tried(port.late_stamps(space, tags, lease.mark), None)
+        return tuple((tag, 0) for tag in tags)
+
+    # -- failures
 
     async def _tried(self, operation: Coroutine[Any, Any, R], otherwise: R) -> R:
         try:

@@ -1,4 +1,4 @@
-"""What the core needs from the world around it: time, stores, loaders and waiting.
+"""What the core needs from the world around it: time, chance, stores, loaders and waiting.
 
 There are three: `inline.InlinePort` (never suspends, so a whole verb runs on the calling
 thread), `loop.LoopPort` (awaits on the running event loop) and `testing.stepping.StepPort` (pauses before
@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, Protocol
 
-from layercache.core.flights import Flight
-from layercache.entry import Entry
-from layercache.spi import Change, KeySpace
+from layercache.core.flights import Flight, Party
+from layercache.entry import Entry, Stamps
+from layercache.spi import Change, KeySpace, Lease, LeasingKeySpace
 
 __all__ = ["Port"]
 
@@ -23,6 +23,20 @@ class Port(Protocol):
     def now(self) -> float:
         """Return the wall clock in seconds."""
         ...
+
+    def uniform(self) -> float:
+        """Return a number from 0.0 to 1.0 by chance."""
+        ...
+
+    def exponential(self) -> float:
+        """Return a number from the exponential distribution with the mean 1."""
+        ...
+
+    def token(self) -> bytes:
+        """Return a name that nobody else has."""
+        ...
+
+    # -- stores
 
     def read(self, space: KeySpace, key: str) -> Coroutine[Any, Any, Entry | None]: ...
 
@@ -40,10 +54,50 @@ class Port(Protocol):
 
     def clear(self, space: KeySpace) -> Coroutine[Any, Any, None]: ...
 
-    async def load(self, loader: Callable[[], Any]) -> Any:
-        """Return what `loader` returns; what it raises, passes."""
+    def invalidate(self, space: KeySpace, tags: Sequence[str]) -> Coroutine[Any, Any, None]: ...
+
+    def stamps(self, space: KeySpace, tags: Sequence[str]) -> Coroutine[Any, Any, Stamps]: ...
+
+    def lease_many(
+        self,
+        space: LeasingKeySpace,
+        keys: Sequence[str],
+        token: bytes,
+        seconds: float,
+        after: float,
+        tags: Sequence[str],
+    ) -> Coroutine[Any, Any, dict[str, Lease]]: ...
+
+    def fill_many(
+        self, space: LeasingKeySpace, token: bytes, entries: Mapping[str, Entry]
+    ) -> Coroutine[Any, Any, list[str]]: ...
+
+    def release_many(
+        self, space: LeasingKeySpace, keys: Sequence[str], token: bytes, seconds: float
+    ) -> Coroutine[Any, Any, None]: ...
+
+    def late_stamps(
+        self, space: LeasingKeySpace, tags: Sequence[str], mark: bytes | None
+    ) -> Coroutine[Any, Any, Stamps | None]: ...
+
+    # -- loaders, and waiting
+
+    async def load(self, loader: Callable[[], Any], seconds: float) -> Any:
+        """Return what `loader` returns; what it raises, passes. One that can be stopped is, after `seconds`, with
+        `LoadOverdue`."""
         ...
 
-    async def join(self, flight: Flight) -> Entry:
-        """Wait until `flight` lands and return its entry, or raise what it landed with."""
+    async def start(self, job: Coroutine[Any, Any, None], party: Party, *, apart: bool) -> None:
+        """Have `job` done, which ends by landing what `party` waits for: on its own if it is to go on `apart` from the
+        caller, which then waits no longer than it wants; else perhaps at once."""
         ...
+
+    def spawn(self, job: Callable[[Port], Coroutine[Any, Any, None]], party: Party) -> bool:
+        """Have a job done that nobody waits for, over the port it is given; return False when there are too many."""
+        ...
+
+    async def join(self, flight: Flight, seconds: float) -> bool:
+        """Wait until `flight` has landed, for at most `seconds`; return whether it has."""
+        ...
+
+    def sleep(self, seconds: float) -> Coroutine[Any, Any, None]: ...

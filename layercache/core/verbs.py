@@ -6,16 +6,17 @@ Rule: everything is checked and encoded before anything is stored, so nothing is
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from layercache.codecs.normal import NormalForm
 from layercache.core.changes import Add, Increment, Touch
 from layercache.core.layer import Layer
-from layercache.core.policy import Policy
+from layercache.core.policy import Policy, checked_tags
 from layercache.core.port import Port
-from layercache.durations import DEFAULT, Ttl
-from layercache.entry import MISSING, Entry
+from layercache.durations import DEFAULT, Ttl, parse_duration
+from layercache.entry import CACHE_TAG, MISSING, Entry
+from layercache.errors import InvalidOption
 from layercache.keys import check_key
 
 __all__ = ["Verbs"]
@@ -31,13 +32,21 @@ class Verbs:
     async def get(self, port: Port, key: str, default: Any = None) -> Any:
         self.check(key)
         entry = await self.layer.read(port, key)
-        value = MISSING if entry is None else self.decoded(entry)
+        value = MISSING if entry is None or entry.fresh_until <= port.now() else self.decoded(entry)
+        return default if value is MISSING else value
+
+    async def peek(self, port: Port, key: str, default: Any = None) -> Any:
+        self.check(key)
+        entry = await self.layer.look(port, key)
+        value = MISSING if entry is None else self.form.readable(entry)
         return default if value is MISSING else value
 
     async def get_many(self, port: Port, keys: Iterable[str]) -> dict[str, Any]:
         wanted = self.check_all(keys)
         entries = await self.layer.read_many(port, wanted)
-        values = {key: self.decoded(entries[key]) for key in wanted if key in entries}
+        now = port.now()
+        fresh = [key for key in wanted if key in entries and entries[key].fresh_until > now]
+        values = {key: self.decoded(entries[key]) for key in fresh}
         return {key: value for key, value in values.items() if value is not MISSING}
 
     async def has_key(self, port: Port, key: str) -> bool:
@@ -48,39 +57,71 @@ class Verbs:
         entry = await self.layer.look(port, key)
         if entry is None:
             return 0.0
-        left = entry.left(port.now())
+        now = port.now()
+        left = min(entry.fresh_until - now, entry.fresh_until - entry.created_at)
         return None if math.isinf(left) else max(left, 0.0)
 
-    async def set(self, port: Port, key: str, value: Any, ttl: Ttl = DEFAULT) -> None:
-        await self.store(port, key, self.entry(port, key, value, ttl))
+    async def set(
+        self, port: Port, key: str, value: Any, ttl: Ttl = DEFAULT, tags: Iterable[str] = ()
+    ) -> None:
+        entry, named = self.entry(port, key, value, ttl, tags)
+        if entry is None:
+            await self.layer.delete(port, key)
+            return
+        if named:
+            entry.stamps = await self.layer.stamps(port, named)
+        await self.layer.write(port, key, entry)
 
-    async def set_many(self, port: Port, values: Mapping[str, Any], ttl: Ttl = DEFAULT) -> list[str]:
-        entries = {key: self.entry(port, key, value, ttl) for key, value in values.items()}
-        living = {key: entry for key, entry in entries.items() if entry is not None}
-        dead = [key for key, entry in entries.items() if entry is None]
+    async def set_many(
+        self, port: Port, values: Mapping[str, Any], ttl: Ttl = DEFAULT, tags: Iterable[str] = ()
+    ) -> list[str]:
+        tags = checked_tags(tags)
+        made = {key: self.entry(port, key, value, ttl, tags) for key, value in values.items()}
+        living = {key: entry for key, (entry, _) in made.items() if entry is not None}
+        dead = [key for key, (entry, _) in made.items() if entry is None]
         if dead:
             await self.layer.delete_many(port, dead)
-        return await self.layer.write_many(port, living) if living else []
+        if not living:
+            return []
+        await self._stamp(port, living, {key: made[key][1] for key in living})
+        return await self.layer.write_many(port, living)
 
-    async def add(self, port: Port, key: str, value: Any, ttl: Ttl = DEFAULT) -> bool:
-        entry = self.entry(port, key, value, ttl)
+    async def _stamp(
+        self, port: Port, entries: Mapping[str, Entry], named: Mapping[str, tuple[str, ...]]
+    ) -> None:
+        """Give entries the stamps of the tags that are named for each."""
+        tags = tuple(dict.fromkeys(tag for names in named.values() for tag in names))
+        if not tags:
+            return
+        stamps = await self.layer.stamps(port, tags)
+        for key, entry in entries.items():
+            carried = {CACHE_TAG, *named[key]}
+            entry.stamps = tuple(pair for pair in stamps if pair[0] in carried)
+
+    async def add(
+        self, port: Port, key: str, value: Any, ttl: Ttl = DEFAULT, tags: Iterable[str] = ()
+    ) -> bool:
+        entry, named = self.entry(port, key, value, ttl, tags)
         if entry is None:
             # it would be gone at once: as Django has it, added if it could have been
             return not await self.has_key(port, key)
-        return await self.layer.update(port, key, Add(entry, self.form)) is not None
+        if named:
+            entry.stamps = await self.layer.stamps(port, named)
+        return await self.layer.update(port, key, Add(entry, self.form, port.now())) is not None
 
     async def touch(self, port: Port, key: str, ttl: Ttl = DEFAULT) -> bool:
         self.check(key)
-        seconds = self.policy.ttl_for(key, ttl)
+        plan = self.policy.plan_for(key)
+        seconds = plan.ttl if ttl is DEFAULT else parse_duration(ttl)
         if seconds <= 0:
             return await self.layer.delete(port, key)
-        return await self.layer.update(port, key, Touch(seconds, port.now())) is not None
+        return await self.layer.update(port, key, Touch(seconds, port.now(), plan.stale_ttl)) is not None
 
     async def incr(self, port: Port, key: str, delta: int = 1) -> int:
         self.check(key)
         if type(delta) is not int:
             raise TypeError(f"delta is an int, not {type(delta).__name__}")
-        entry = await self.layer.update(port, key, Increment(key, delta, self.form))
+        entry = await self.layer.update(port, key, Increment(key, delta, self.form, port.now()))
         assert entry is not None
         count: int = self.form.decode(entry)
         return count
@@ -96,6 +137,12 @@ class Verbs:
     async def clear(self, port: Port) -> None:
         await self.layer.clear(port)
 
+    async def invalidate(self, port: Port, tags: Sequence[str]) -> None:
+        tags = checked_tags(tags)
+        if not tags:
+            raise InvalidOption("no tag is named; clear() drops everything")
+        await self.layer.invalidate(port, tags)
+
     # -- shared with loading
 
     def check(self, key: str) -> None:
@@ -110,21 +157,19 @@ class Verbs:
             self.check(key)
         return unique
 
-    def entry(self, port: Port, key: str, value: Any, ttl: Ttl) -> Entry | None:
-        """Return the entry to store for `key`, or None when its ttl leaves it no life."""
+    def entry(
+        self, port: Port, key: str, value: Any, ttl: Ttl, tags: Iterable[str]
+    ) -> tuple[Entry | None, tuple[str, ...]]:
+        """Return the entry to store for `key`, None when its ttl leaves it no life, and its tags; it has no stamps."""
         self.check(key)
         payload, shared = self.form.encode(value)
-        seconds = self.policy.ttl_for(key, ttl)
+        plan = self.policy.plan_for(key)
+        seconds = plan.ttl if ttl is DEFAULT else parse_duration(ttl)
+        named = tuple(dict.fromkeys((*plan.tags, *checked_tags(tags)))) if tags else plan.tags
         if seconds <= 0:
-            return None
+            return None, named
         now = port.now()
-        return Entry(payload, shared, now, now + seconds, now + seconds)
-
-    async def store(self, port: Port, key: str, entry: Entry | None) -> None:
-        if entry is None:
-            await self.layer.delete(port, key)
-        else:
-            await self.layer.write(port, key, entry)
+        return Entry(payload, shared, now, now + seconds, now + seconds + plan.stale_ttl), named
 
     def decoded(self, entry: Entry) -> Any:
         """Return the value of `entry`, or `MISSING` when it is none of this form: a miss, and counted."""

@@ -16,18 +16,25 @@ can go on, that is a deadlock and an `AssertionError`.
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Generator, Iterator, Mapping, Sequence
+from contextvars import Context, copy_context
 from dataclasses import dataclass
 from inspect import isawaitable
+from math import inf
 from types import coroutine
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from layercache.core.flights import Flight
-from layercache.entry import Entry
-from layercache.spi import Change, KeySpace
+from layercache.core.flights import Flight, Party
+from layercache.entry import Entry, Stamps
+from layercache.spi import Change, KeySpace, Lease, LeasingKeySpace
+
+if TYPE_CHECKING:
+    from layercache.core.port import Port
 
 __all__ = ["Killed", "Order", "Scenario", "StepPort", "every_order"]
 
 Ready: TypeAlias = Callable[[], bool]
+
+_SLEEP: Final = "sleep"
 
 
 class Killed(BaseException):
@@ -36,10 +43,34 @@ class Killed(BaseException):
 
 class StepPort:
     """A port each of whose acts waits for its turn. Acts on key spaces call their sync side: give it those
-    that never block, such as memory's."""
+    that never block, such as memory's.
 
-    def __init__(self, now: Callable[[], float]) -> None:
+    What a port starts apart from its callers becomes a caller of its own, with a number after theirs. Waiting for a
+    limited time may end, in other orders, before the flight has landed.
+
+    Args:
+        now: the wall clock.
+        apart: whether loads always go on apart from their callers, as those of an event loop do; else only where they
+            have to.
+    """
+
+    def __init__(self, now: Callable[[], float], *, apart: bool = False) -> None:
         self.now = now
+        self._apart = apart
+        self._tokens = 0
+        self.started: list[Coroutine[Any, Any, Any]] = []  # to be taken up by whoever steps
+        self.given_up: list[Coroutine[Any, Any, Any]] = []  # to be killed
+        self.progress = 0  # acts so far, but for those that only waited
+
+    def uniform(self) -> float:
+        return 1.0
+
+    def exponential(self) -> float:
+        return 1.0
+
+    def token(self) -> bytes:
+        self._tokens += 1
+        return b"token %d" % self._tokens
 
     async def read(self, space: KeySpace, key: str) -> Entry | None:
         await pause(f"read {key}")
@@ -73,16 +104,70 @@ class StepPort:
         await pause("clear")
         space.clear()
 
-    async def load(self, loader: Callable[[], Any]) -> Any:
+    async def invalidate(self, space: KeySpace, tags: Sequence[str]) -> None:
+        await pause(f"invalidate {', '.join(tags)}")
+        space.invalidate(tags)
+
+    async def stamps(self, space: KeySpace, tags: Sequence[str]) -> Stamps:
+        await pause(f"stamps of {', '.join(tags)}")
+        return space.stamps(tags)
+
+    async def lease_many(
+        self,
+        space: LeasingKeySpace,
+        keys: Sequence[str],
+        token: bytes,
+        seconds: float,
+        after: float,
+        tags: Sequence[str],
+    ) -> dict[str, Lease]:
+        await pause(f"lease {', '.join(keys)}")
+        return space.lease_many(keys, token, seconds, after, tags)
+
+    async def fill_many(
+        self, space: LeasingKeySpace, token: bytes, entries: Mapping[str, Entry]
+    ) -> list[str]:
+        await pause(f"fill {', '.join(entries)}")
+        return space.fill_many(token, entries)
+
+    async def release_many(
+        self, space: LeasingKeySpace, keys: Sequence[str], token: bytes, seconds: float
+    ) -> None:
+        await pause(f"release {', '.join(keys)}")
+        space.release_many(keys, token, seconds)
+
+    async def late_stamps(
+        self, space: LeasingKeySpace, tags: Sequence[str], mark: bytes | None
+    ) -> Stamps | None:
+        await pause(f"late stamps of {', '.join(tags)}")
+        return space.late_stamps(tags, mark)
+
+    async def load(self, loader: Callable[[], Any], seconds: float) -> Any:
         await pause("load")
         value = loader()
         value = await value if isawaitable(value) else value
         await pause("loaded")
         return value
 
-    async def join(self, flight: Flight) -> Entry:
-        await pause("join", flight.future.done)
-        return flight.future.result()
+    async def start(self, job: Coroutine[Any, Any, None], party: Party, *, apart: bool) -> None:
+        if not (apart or self._apart):
+            await job
+            return
+        self.started.append(job)
+        party.give_up = lambda: self.given_up.append(job)
+
+    def spawn(self, job: Callable[[Port], Coroutine[Any, Any, None]], party: Party) -> bool:
+        self.started.append(job(self))
+        return True
+
+    async def join(self, flight: Flight, seconds: float) -> bool:
+        await pause("join", flight.future.done if seconds == inf else lambda: True)
+        return flight.future.done()
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait until somebody has done something else than wait, or else nobody can."""
+        seen = self.progress
+        await pause(_SLEEP, lambda: self.progress > seen)
 
 
 @coroutine
@@ -113,6 +198,7 @@ def every_order(
     *,
     now: Callable[[], float] = lambda: 0.0,
     kill: int | None = None,
+    apart: bool = False,
     most: int = 100_000,
 ) -> Iterator[Order]:
     """Run `scenario` in every order of its callers' steps and yield each one.
@@ -120,12 +206,15 @@ def every_order(
     Args:
         scenario: builds a world and returns its callers.
         now: the clock of the port.
-        kill: the number of a caller that is, besides, killed at each of its steps in turn.
+        kill: the number of a caller that is, besides, killed at each of its steps in turn. What callers start apart are
+            numbered after them, in the order in which they are started.
+        apart: whether loads go on apart from their callers, as those of an event loop do.
         most: how many orders there may be; `AssertionError` beyond, so that nothing is left out silently.
     """
     prefix: list[int] = []
     for _ in range(most):
-        run = _Run(scenario(StepPort(now)), kill)
+        port = StepPort(now, apart=apart)
+        run = _Run(port, scenario(port), kill)
         choices = run.to_the_end(prefix)
         yield Order(run.steps, run.results)
         # the next order: the last decision that has an alternative left takes it
@@ -140,14 +229,22 @@ def every_order(
 class _Run:
     """One order being run."""
 
-    def __init__(self, callers: Sequence[Coroutine[Any, Any, Any]], kill: int | None) -> None:
-        self.callers = callers
+    def __init__(self, port: StepPort, callers: Sequence[Coroutine[Any, Any, Any]], kill: int | None) -> None:
+        self.port = port
         self.kill = kill
+        self.callers: list[Coroutine[Any, Any, Any]] = []
+        self.contexts: list[Context] = []  # of each caller: what one sets, no other sees
         self.steps: list[tuple[int, str]] = []
-        self.results: list[Any] = [None] * len(callers)
-        self.waiting: dict[int, tuple[str, Ready]] = {
-            number: ("start", lambda: True) for number in range(len(callers))
-        }
+        self.results: list[Any] = []
+        self.waiting: dict[int, tuple[str, Ready]] = {}
+        for caller in callers:
+            self._take_up(caller, copy_context())
+
+    def _take_up(self, caller: Coroutine[Any, Any, Any], context: Context) -> None:
+        self.waiting[len(self.callers)] = ("start", lambda: True)
+        self.callers.append(caller)
+        self.contexts.append(context)
+        self.results.append(None)
 
     def to_the_end(self, prefix: list[int]) -> list[tuple[int, int]]:
         """Decide as `prefix` says, then always the first; return each decision as (taken, how many there were)."""
@@ -155,6 +252,10 @@ class _Run:
         while self.waiting:
             options: list[tuple[int, bool]] = [
                 (number, False) for number, (_, ready) in self.waiting.items() if ready()
+            ]
+            # where nobody else can go on, time passes
+            options = options or [
+                (number, False) for number, (act, _) in self.waiting.items() if act == _SLEEP
             ]
             if self.kill in self.waiting and self.waiting[self.kill][0] != "start":
                 options.append((self.kill, True))
@@ -167,12 +268,28 @@ class _Run:
     def _step(self, number: int, killing: bool) -> None:
         act, _ = self.waiting.pop(number)
         self.steps.append((number, f"killed before {act}" if killing else act))
-        caller = self.callers[number]
+        self.port.progress += act not in {_SLEEP, "start"}
+        caller, context = self.callers[number], self.contexts[number]
         try:
-            self.waiting[number] = caller.throw(Killed()) if killing else caller.send(None)
+            if killing:
+                self.waiting[number] = context.run(caller.throw, Killed())
+            else:
+                self.waiting[number] = context.run(caller.send, None)
         except StopIteration as end:
             self.results[number] = end.value
         except (Exception, Killed) as error:
             self.results[number] = error
         if killing:
             self.kill = None
+        for job in self._taken(self.port.started):
+            self._take_up(job, context.copy())
+        for job in self._taken(self.port.given_up):
+            given_up = self.callers.index(job)
+            if given_up in self.waiting:
+                self._step(given_up, killing=True)
+
+    @staticmethod
+    def _taken(jobs: list[Coroutine[Any, Any, Any]]) -> list[Coroutine[Any, Any, Any]]:
+        taken = jobs[:]
+        jobs.clear()
+        return taken

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Coroutine, Iterator
-from threading import Lock
+from threading import Lock, get_ident
 from typing import Any
 
 import pytest
@@ -13,10 +13,10 @@ from layercache.codecs.normal import NormalForm
 from layercache.core.flights import Flights
 from layercache.core.layer import Layer
 from layercache.core.loading import Loading
-from layercache.core.policy import Policy
+from layercache.core.policy import Overrides, Plan, Policy
+from layercache.core.tickets import Tickets
 from layercache.core.verbs import Verbs
-from layercache.durations import DEFAULT
-from layercache.inline import ThreadFlight
+from layercache.inline import running_future
 from layercache.testing import Clock, StepPort, every_order
 from layercache.testing.contract import open_backend
 from layercache.testing.stepping import Killed, Order
@@ -32,11 +32,13 @@ class World:
 
     def __init__(self) -> None:
         BACKEND.close()
-        layer = Layer("memory", "memory", BACKEND.key_space("c"))
+        layer = Layer("memory", "memory", BACKEND.key_space("c"), Tickets(Lock()))
         # with no near answer the slow path looks again through the port, as over a Redis backend alone
         layer.space.near = None
-        self.verbs = Verbs(layer, Policy(60.0, {}, 1024), NormalForm(BACKEND.serializer))
-        self.flights = Flights(Lock(), ThreadFlight)
+        self.verbs = Verbs(
+            layer, Policy(Plan(ttl=60.0, wait=math.inf), {}, 1024), NormalForm(BACKEND.serializer)
+        )
+        self.flights = Flights(Lock(), running_future, get_ident)
         self.loading = Loading(self.verbs, self.flights)
         self.begun = 0
 
@@ -49,7 +51,7 @@ class World:
         raise LookupError("no quote")
 
     def get_or_set(self, port: StepPort, loader: Any = None, key: str = "k") -> Coroutine[Any, Any, Any]:
-        return self.loading.get_or_set(port, key, loader or self.load, DEFAULT)
+        return self.loading.get_or_set(port, key, loader or self.load)
 
 
 def orders(callers: Any, **options: Any) -> Iterator[tuple[World, Order]]:
@@ -124,7 +126,7 @@ def test_keys_do_not_wait_for_each_other() -> None:
 
 def test_a_value_without_a_life_is_handed_round_but_not_kept() -> None:
     def callers(world: World, port: StepPort) -> Any:
-        return [world.loading.get_or_set(port, "k", world.load, 0) for _ in range(2)]
+        return [world.loading.get_or_set(port, "k", world.load, Overrides(0)) for _ in range(2)]
 
     for world, order in orders(callers):
         assert all(isinstance(result, list) for result in order.results), order.steps
@@ -133,7 +135,7 @@ def test_a_value_without_a_life_is_handed_round_but_not_kept() -> None:
 
 def test_times_of_what_is_loaded_are_the_policys() -> None:
     def callers(world: World, port: StepPort) -> Any:
-        return [world.loading.get_or_set(port, "k", world.load, None)]
+        return [world.loading.get_or_set(port, "k", world.load, Overrides(None))]
 
     for world, _ in orders(callers):
         entry = world.verbs.layer.space.get("k")

@@ -84,16 +84,15 @@ def test_tasks_share_one_flight_and_a_cancelled_follower_sinks_nobody(cache: Cac
     assert results == ["v"] * 7
 
 
-def test_followers_of_a_cancelled_leader_load_for_themselves(cache: Cache[Any]) -> None:
+def test_the_load_of_a_cancelled_leader_goes_on_for_its_followers(cache: Cache[Any]) -> None:
     async def main() -> tuple[Any, int]:
         calls = 0
-        never = asyncio.Event()
+        released = asyncio.Event()
 
         async def load() -> str:
             nonlocal calls
             calls += 1
-            if calls == 1:
-                await never.wait()
+            await released.wait()
             return "v"
 
         leader = asyncio.create_task(cache.aget_or_set("k", load))
@@ -102,9 +101,36 @@ def test_followers_of_a_cancelled_leader_load_for_themselves(cache: Cache[Any]) 
         while cache.stats().waits < 1:
             await asyncio.sleep(0)
         leader.cancel()
+        await asyncio.wait({leader})
+        released.set()
         return await follower, calls
 
-    assert asyncio.run(main()) == ("v", 2)
+    assert asyncio.run(main()) == ("v", 1)
+
+
+def test_a_load_that_nobody_waits_for_any_more_is_cancelled(cache: Cache[Any]) -> None:
+    async def main() -> list[str]:
+        heard: list[str] = []
+
+        async def load() -> str:
+            try:
+                await asyncio.Event().wait()
+            finally:
+                heard.append("cancelled")
+            return "v"
+
+        callers = [asyncio.create_task(cache.aget_or_set("k", load)) for _ in range(2)]
+        while cache.stats().waits < 1:
+            await asyncio.sleep(0)
+        for caller in callers:
+            caller.cancel()
+        await asyncio.wait(callers)
+        while not heard:
+            await asyncio.sleep(0)
+        assert await cache.aget_or_set("k", lambda: "another") == "another"
+        return heard
+
+    assert asyncio.run(main()) == ["cancelled"]
 
 
 def test_a_thread_waits_for_a_load_that_an_event_loop_leads(cache: Cache[Any]) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from math import comb
+from math import comb, inf
 from typing import Any
 
 import pytest
 
-from layercache.inline import ThreadFlight
+from layercache.core.flights import Flight, Party
+from layercache.inline import running_future
 from layercache.testing import StepPort, every_order
 from layercache.testing.stepping import Killed, pause
 
@@ -66,7 +67,7 @@ def test_it_kills_a_caller_at_each_of_its_steps() -> None:
 
 def test_a_deadlock_is_an_error_that_shows_the_way_there() -> None:
     def scenario(port: StepPort) -> Any:
-        return [port.join(ThreadFlight())]
+        return [port.join(Flight(running_future(), Party(0)), inf)]
 
     with pytest.raises(AssertionError, match="deadlock after"):
         list(every_order(scenario))

@@ -15,12 +15,15 @@ __all__ = [
     "INCREMENT",
     "INVALIDATE",
     "LEASE",
+    "MARK",
     "PURGE",
+    "RELEASE",
     "SET",
     "STAMP",
     "SWAP",
     "TOUCH",
     "Script",
+    "text_of",
 ]
 
 _FOLDER = Path(__file__).parent
@@ -37,7 +40,17 @@ class Script:
 
 
 SET, DELETE, PURGE = Script("set"), Script("delete"), Script("purge")
-STAMP, INVALIDATE = Script("stamp"), Script("invalidate")
+STAMP = Script("stamp")
+INVALIDATE, MARK = Script("invalidate", "marks"), Script("mark", "marks")
 ADD, SWAP = Script("add", "frames"), Script("swap", "frames")
 TOUCH, INCREMENT = Script("touch", "frames", "crc"), Script("increment", "frames", "crc")
-LEASE, FILL = Script("lease", "frames"), Script("fill", "frames")
+LEASE, FILL, RELEASE = Script("lease", "frames"), Script("fill", "frames"), Script("release", "frames")
+
+_TEXTS = {script.sha: script.text for script in (
+    SET, DELETE, PURGE, STAMP, INVALIDATE, MARK, ADD, SWAP, TOUCH, INCREMENT, LEASE, FILL, RELEASE,
+)}  # fmt: skip
+
+
+def text_of(sha: object) -> str:
+    """Return the text of the script that a server knows by `sha`."""
+    return _TEXTS[str(sha)]

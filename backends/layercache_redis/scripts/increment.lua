@@ -1,5 +1,5 @@
 -- Add to a counter in place; its times stay.
--- ARGV 8: how much   9: the stages that leave a number as its digits   10: CRC-32 of the key
+-- ARGV 8: how much   9: the stages that leave a number as its digits   10: CRC-32 of the key   11: now, in milliseconds
 -- Returns {1, the new frame, its milliseconds}; {0, frame, milliseconds} where that is no such counter, or its sum is
 -- beyond what a double holds exactly; nil where no valid frame is.
 local found = read(KEYS[1])
@@ -7,6 +7,7 @@ if not is_valid(found, current_stamp()) then
   drop_unless_newer(found)
   return false
 end
+if struct.unpack('>I6', found, 11) <= tonumber(ARGV[11]) then return false end -- stale, so not there
 local left = redis.call('PTTL', KEYS[1])
 local begins = struct.unpack('>I2', found, 23)
 local names = string.sub(found, 36, 35 + string.byte(found, 26))

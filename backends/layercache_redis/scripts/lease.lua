@@ -1,5 +1,6 @@
--- Take the lease of a key, unless a fresh entry is there or somebody else has it.
--- ARGV 8: token   9: milliseconds of the lease   10: now, in milliseconds
+-- Take the lease of a key, unless an entry is there that is fresh enough or somebody else has it. It is the token and the
+-- stamp of the cache, so a clear voids it.
+-- ARGV 8: token   9: milliseconds of the lease   10: those that a fresh entry is fresh beyond
 --      11: the last four bytes of a frame that the caller has found to be of no use, or ''
 -- Returns {'fresh' | 'granted' | 'busy', frame or nil, its milliseconds, the cache's stamp}
 local current = current_stamp()
@@ -8,6 +9,8 @@ if not is_valid(found, current) or string.sub(found, -4) == ARGV[11] then found 
 local left = found and redis.call('PTTL', KEYS[1]) or 0
 if found and struct.unpack('>I6', found, 11) > tonumber(ARGV[10]) then return {'fresh', found, left, current} end
 local holder = read(KEYS[2])
-if holder and holder ~= ARGV[8] then return {'busy', found or false, left, current} end
-redis.call('SET', KEYS[2], ARGV[8], 'PX', ARGV[9])
+if holder and holder ~= ARGV[8] .. current and string.sub(holder, -8) == current then
+  return {'busy', found or false, left, current}
+end
+redis.call('SET', KEYS[2], ARGV[8] .. current, 'PX', ARGV[9])
 return {'granted', found or false, left, current}

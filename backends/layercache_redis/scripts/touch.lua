@@ -5,8 +5,8 @@ if not is_valid(found, current_stamp()) then
   drop_unless_newer(found)
   return false
 end
--- by the caller's clock it is dead, and stays so
-if struct.unpack('>I6', found, 17) <= tonumber(ARGV[10]) then return false end
+-- by the caller's clock it is stale or dead, and stays so
+if struct.unpack('>I6', found, 11) <= tonumber(ARGV[10]) then return false end
 redis.call('SETRANGE', KEYS[1], #found - 4, moved_check(found, string.sub(found, 5, 22), ARGV[8], 0))
 redis.call('SETRANGE', KEYS[1], 4, ARGV[8])
 if ARGV[9] == '0' then redis.call('PERSIST', KEYS[1]) else redis.call('PEXPIRE', KEYS[1], ARGV[9]) end
