@@ -134,31 +134,35 @@ class LoopPort(Chance):
         return task
 
     async def join(self, flight: Flight, seconds: float) -> bool:
-        future = flight.future
-        if future.done():
+        if flight.is_over:
             return True
         loop, thread = asyncio.get_running_loop(), get_ident()
         waiter = loop.create_future()
 
-        def wake() -> None:
+        def end() -> None:
             if not waiter.done():
                 waiter.set_result(None)
 
-        def landed(_: object) -> None:
+        def wake() -> None:
             if get_ident() == thread:  # as a rule: half of what waking through the loop's pipe takes
-                wake()
+                end()
             else:
                 with suppress(RuntimeError):  # the loop is closed, and nobody waits any more
-                    loop.call_soon_threadsafe(wake)
+                    loop.call_soon_threadsafe(end)
 
-        future.add_done_callback(landed)
-        timer = None if seconds == inf else loop.call_later(seconds, wake)
+        flight.wakes.append(wake)
+        if flight.is_over:
+            return True
+        timer = None if seconds == inf else loop.call_later(seconds, end)
         try:
             await waiter
         finally:
             if timer is not None:
                 timer.cancel()
-        return future.done()
+            if not flight.is_over:
+                with suppress(ValueError):
+                    flight.wakes.remove(wake)
+        return flight.is_over
 
     def sleep(self, seconds: float) -> Coroutine[Any, Any, None]:
         return asyncio.sleep(seconds)

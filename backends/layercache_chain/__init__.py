@@ -167,7 +167,8 @@ class ChainSpace(LeasingKeySpace):
     ) -> dict[str, Lease]:
         opened = {key: [layer.tickets.open(key) for layer in self._nearer] for key in keys}
         try:
-            leases = dict(await self._farthest.lease(port, keys, token, seconds, after, tags))
+            asked = await self._farthest.lease(port, keys, token, seconds, after, tags)
+            leases = dict(zip(keys, asked, strict=True))
             for key, lease in leases.items():
                 if lease.state == "fresh" and lease.entry is not None:
                     await self._fill_near(port, opened[key], lease.entry)
@@ -185,11 +186,12 @@ class ChainSpace(LeasingKeySpace):
         held = {key: grant for key, grant in granted.items() if grant is not None}
         try:
             refused = [key for key in entries if key not in held]
-            leases = {key: grant.lease for key, grant in held.items()}
-            if leases:
-                refused += await self._farthest.fill(port, leases, {key: entries[key] for key in held})
-            for key, grant in held.items():
-                if key not in refused:
+            leases = [grant.lease for grant in held.values()]
+            void = await self._farthest.fill(port, list(held), leases, [entries[key] for key in held])
+            for (key, grant), is_void in zip(held.items(), void, strict=True):
+                if is_void:
+                    refused.append(key)
+                else:
                     await self._fill_near(port, grant.tickets, entries[key])
         finally:
             for grant in held.values():
@@ -202,16 +204,14 @@ class ChainSpace(LeasingKeySpace):
             await layer.fill_by(port, ticket, entry)
 
     async def _release_many(self, port: Port, keys: Sequence[str], token: bytes, seconds: float) -> None:
-        granted = {key: self._granted.pop((token, key), None) for key in keys}
-        for grant in granted.values():
+        leases: list[Lease] = []
+        for key in keys:
+            grant = self._granted.pop((token, key), None)
             if grant is not None:
                 self._close(grant.tickets)
-        # one that we were not told of may have been granted all the same
-        leases = {
-            key: Lease("granted", None, token=token) if grant is None else grant.lease
-            for key, grant in granted.items()
-        }
-        await self._farthest.release(port, leases, seconds)
+            # one that we were not told of may have been granted all the same
+            leases.append(Lease("granted", None, token=token) if grant is None else grant.lease)
+        await self._farthest.release(port, keys, leases, seconds)
 
     async def _late_stamps(self, port: Port, tags: Sequence[str], mark: bytes | None) -> Stamps | None:
         if mark is None and self._farthest.degraded:

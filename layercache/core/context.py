@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from enum import Enum
 from functools import partial
@@ -56,7 +56,7 @@ class LoadContext(Generic[T]):
 
     __slots__ = ("_stale", "_ttl", "flights", "key", "seconds", "tags")
 
-    def __init__(self, key: str, stale: Callable[[], Any], flights: tuple[Flight, ...]) -> None:
+    def __init__(self, key: str, stale: Callable[[], Any], flights: Sequence[Flight]) -> None:
         self.key, self.flights = key, flights
         self.tags: tuple[str, ...] = ()
         self.seconds = 0.0

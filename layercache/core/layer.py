@@ -166,70 +166,97 @@ class Layer:
 
     async def lease(
         self, port: Port, keys: Sequence[str], token: bytes, seconds: float, after: float, tags: Sequence[str]
-    ) -> Mapping[str, Lease]:
-        """As `LeasingKeySpace.lease_many`; each lease that is granted is to be filled or released, by `keys`."""
+    ) -> list[Lease]:
+        """As `LeasingKeySpace.lease_many`, in the order of `keys`; each that is granted is to be filled or released."""
         space = self.space
         if isinstance(space, LeasingKeySpace):
-            down = dict.fromkeys(keys, Lease("down", None))
-            try:
-                return await self._tried(port.lease_many(space, keys, token, seconds, after, tags), down)
-            except BaseException as error:
-                if not isinstance(error, Exception):  # they may have been granted while we were stopped
-                    await self._tried(port.release_many(space, keys, token, 0.0), None)
-                raise
-        stamps = tuple((tag, 0) for tag in tags)
-        leases = {key: Lease("granted", None, stamps, None, self.tickets.open(key)) for key in keys}
+            return await self._leased(port, space, keys, token, seconds, after, tags)
+        stamps = tuple([(tag, 0) for tag in tags])
+        leases: list[Lease] = []
         try:
             for key in keys:
+                ticket = self.tickets.open(key)
+                leases.append(Lease("granted", None, stamps, None, ticket))
                 entry = await self.look(port, key)  # somebody may have stored it between our read and this
-                if entry is None:
-                    continue
-                if entry.fresh_until > max(port.now(), after):
-                    self.tickets.close(leases[key].token)
-                    leases[key] = Lease("fresh", entry)
-                else:
-                    leases[key] = leases[key]._replace(entry=entry)
+                if entry is not None:
+                    if entry.fresh_until > max(port.now(), after):
+                        self.tickets.close(ticket)
+                        leases[-1] = Lease("fresh", entry)
+                    else:
+                        leases[-1] = Lease("granted", entry, stamps, None, ticket)
         except BaseException:
-            await self.release(port, leases)
+            await self.release(port, keys[: len(leases)], leases)
             raise
         return leases
 
-    async def fill(self, port: Port, leases: Mapping[str, Lease], entries: Mapping[str, Entry]) -> list[str]:
-        """Store what was loaded under `leases`, and end these; return the keys of those that were void."""
+    async def _leased(
+        self,
+        port: Port,
+        space: LeasingKeySpace,
+        keys: Sequence[str],
+        token: bytes,
+        seconds: float,
+        after: float,
+        tags: Sequence[str],
+    ) -> list[Lease]:
+        down = dict.fromkeys(keys, Lease("down", None))
+        try:
+            leases = await self._tried(port.lease_many(space, keys, token, seconds, after, tags), down)
+        except BaseException as error:
+            if not isinstance(error, Exception):  # they may have been granted while we were stopped
+                await self._tried(port.release_many(space, keys, token, 0.0), None)
+            raise
+        return [leases[key] for key in keys]
+
+    async def fill(
+        self, port: Port, keys: Sequence[str], leases: Sequence[Lease], entries: Sequence[Entry]
+    ) -> list[bool]:
+        """Store what was loaded under `leases`, and end these; return of each whether it was void."""
         space = self.space
         if isinstance(space, LeasingKeySpace):
-            granted = {key: entry for key, entry in entries.items() if leases[key].state == "granted"}
-            if not granted:
-                return []
-            token = leases[next(iter(granted))].token
-            return await self._tried(port.fill_many(space, token, granted), [])
-        refused: list[str] = []
-        for key, entry in entries.items():
-            ticket = leases[key].token
+            granted = {
+                key: entry
+                for key, lease, entry in zip(keys, leases, entries, strict=True)
+                if lease.state == "granted"
+            }
+            void: list[str] = []
+            if granted:
+                void = await self._tried(port.fill_many(space, leases[0].token, granted), void)
+            return [key in void for key in keys]
+        refused: list[bool] = []
+        for lease, entry in zip(leases, entries, strict=True):
             try:
-                if await self.fill_by(port, ticket, entry) is False:
-                    refused.append(key)
+                refused.append(await self.fill_by(port, lease.token, entry) is False)
             finally:
-                self.tickets.close(ticket)
+                self.tickets.close(lease.token)
         return refused
 
     async def fill_by(self, port: Port, ticket: Ticket, entry: Entry) -> bool | None:
         """Store `entry` if its ticket still permits that; return whether it did, None where the store fails."""
-        # no change to be registered: whatever is stored beside it is as new, or it is void
-        operation = _answer(port.update(self.space, ticket.key, Fill(entry, ticket)))
-        answered, stored = await self._tried(operation, (False, None))
-        return stored is not None if answered else None
+        try:
+            # no change to be registered: whatever is stored beside it is as new, or it is void
+            stored = await port.update(self.space, ticket.key, Fill(entry, ticket))
+        except BackendError as error:
+            self._failed(error)
+            return None
+        if self.degraded:
+            self._answers_again()
+        return stored is not None
 
-    async def release(self, port: Port, leases: Mapping[str, Lease], seconds: float = 0.0) -> None:
+    async def release(
+        self, port: Port, keys: Sequence[str], leases: Sequence[Lease], seconds: float = 0.0
+    ) -> None:
         """Give `leases` back; or, with `seconds`, keep everybody from loading for as long, where the store can."""
-        granted = {key: lease for key, lease in leases.items() if lease.state == "granted"}
         space = self.space
-        if not isinstance(space, LeasingKeySpace):
-            for lease in granted.values():
+        if isinstance(space, LeasingKeySpace):
+            held = [key for key, lease in zip(keys, leases, strict=True) if lease.state == "granted"]
+            if held:
+                token = next(lease.token for lease in leases if lease.state == "granted")
+                await self._tried(port.release_many(space, held, token, seconds), None)
+            return
+        for lease in leases:
+            if lease.state == "granted":
                 self.tickets.close(lease.token)
-        elif granted:
-            token = next(iter(granted.values())).token
-            await self._tried(port.release_many(space, list(granted), token, seconds), None)
 
     async def late_stamps(self, port: Port, lease: Lease, tags: Sequence[str]) -> Stamps | None:
         """As `LeasingKeySpace.late_stamps`; a ticket sees for itself."""

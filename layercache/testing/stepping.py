@@ -161,8 +161,8 @@ class StepPort:
         return True
 
     async def join(self, flight: Flight, seconds: float) -> bool:
-        await pause("join", flight.future.done if seconds == inf else lambda: True)
-        return flight.future.done()
+        await pause("join", (lambda: flight.is_over) if seconds == inf else lambda: True)
+        return flight.is_over
 
     async def sleep(self, seconds: float) -> None:
         """Wait until somebody has done something else than wait, or else nobody can."""

@@ -16,7 +16,6 @@ from layercache.core.loading import Loading
 from layercache.core.policy import Overrides, Plan, Policy
 from layercache.core.tickets import Tickets
 from layercache.core.verbs import Verbs
-from layercache.inline import running_future
 from layercache.testing import Clock, StepPort, every_order
 from layercache.testing.contract import open_backend
 from layercache.testing.stepping import Killed, Order
@@ -38,7 +37,7 @@ class World:
         self.verbs = Verbs(
             layer, Policy(Plan(ttl=60.0, wait=math.inf), {}, 1024), NormalForm(BACKEND.serializer)
         )
-        self.flights = Flights(Lock(), running_future, get_ident)
+        self.flights = Flights(Lock(), get_ident)
         self.loading = Loading(self.verbs, self.flights)
         self.begun = 0
 
