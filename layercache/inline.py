@@ -18,6 +18,7 @@ from threading import get_ident
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from layercache.core.flights import Flight, Party
+from layercache.core.tickets import Ticket
 from layercache.entry import Entry, Stamps
 from layercache.errors import WouldDeadlock
 from layercache.spi import Change, KeySpace, Lease, LeasingKeySpace
@@ -78,6 +79,9 @@ class InlinePort(Chance):
 
     async def update(self, space: KeySpace, key: str, change: Change) -> Entry | None:
         return space.update(key, change)
+
+    async def fill(self, space: KeySpace, ticket: Ticket, entry: Entry) -> bool:
+        return space.fill(ticket, entry)
 
     async def delete(self, space: KeySpace, key: str) -> bool:
         return space.delete(key)

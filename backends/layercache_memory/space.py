@@ -9,7 +9,7 @@ from sys import getsizeof
 from threading import Lock
 from typing import Any, Final
 
-from layercache.core.tickets import Tickets
+from layercache.core.tickets import Ticket, Tickets
 from layercache.entry import CACHE_TAG, MISSING, Entry, Stamps
 from layercache.spi import Change, KeySpace, Serializer
 from layercache_memory.record import Kind, Origin, Record
@@ -111,6 +111,14 @@ class MemorySpace(KeySpace):
             if changed is not None:
                 self._keep(key, changed, now)
             return changed
+
+    def fill(self, ticket: Ticket, entry: Entry) -> bool:
+        now = self.now()
+        with self._storage.lock:
+            permitted = ticket.permits(entry)
+            if permitted:
+                self._keep(ticket.key, entry, now)
+            return permitted
 
     def delete(self, key: str) -> bool:
         now = self.now()

@@ -35,13 +35,21 @@ class Party:
         thread: the one that the load goes on on; 0 while that is not known.
         aboard: how many they are, the leader among them.
         give_up: ends the load; None where it goes on whoever leaves.
+        job: whatever has to be kept for as long as the load goes on.
+        done: called with whatever when the load has ended, even if it never began.
     """
 
-    __slots__ = ("aboard", "give_up", "thread")
+    __slots__ = ("aboard", "done", "give_up", "job", "thread")
 
     def __init__(self, thread: int, aboard: int) -> None:
         self.thread, self.aboard = thread, aboard
         self.give_up: Callable[[], object] | None = None
+        self.job: object = None
+        self.done: Callable[[object], None] = _nothing
+
+
+def _nothing(_: object) -> None:
+    pass
 
 
 class Flight:
@@ -132,9 +140,9 @@ class Flights:
         with self._lock:
             party = flight.party
             party.aboard -= 1
-            if goes_on:
-                party.give_up = None
-            give_up = party.give_up if party.aboard <= 0 else None
+            give_up = None if goes_on or party.aboard > 0 else party.give_up
+            if goes_on or give_up is not None:
+                party.give_up = None  # and given up once: a second time would end it while it gives its leases back
         if give_up is not None and not flight.is_over:
             give_up()
 

@@ -107,7 +107,11 @@ class Leading:
         try:
             flights, leases = await self._leased(port, load, load.flights, token)
             if flights:
-                job = self._see_to(port, load, flights, leases, token)
+                if load.was_busy:
+                    job = self._see_to(port, load, flights, leases, token)
+                else:
+                    job = self._load(port, load, flights, leases)
+                flights[0].party.done = partial(self._abandon, load)
                 try:
                     await port.start(job, flights[0].party, apart=load.plan.has_timeout)
                 except BaseException:
@@ -121,7 +125,9 @@ class Leading:
 
     def refresh(self, port: Port, load: Load) -> None:
         """See to `load` in the background; nobody waits for it."""
-        if port.spawn(partial(self._refreshed, load=load), load.flights[0].party):
+        party = load.flights[0].party
+        party.done = partial(self._abandon, load)
+        if port.spawn(partial(self._refreshed, load=load), party):
             self.refreshes += 1
         else:
             self._fail(load.flights, LoadAbandoned())
@@ -156,19 +162,19 @@ class Leading:
         left: list[Flight] = []
         kept: list[Lease] = []
         for flight, given in zip(flights, leases, strict=True):
-            lease = given
-            if lease.entry is not None:
-                if form.readable(lease.entry) is MISSING:  # of another type, so of no use to us
+            lease, entry = given, given.entry
+            if entry is not None:
+                if form.readable(entry) is MISSING:  # of another type, so of no use to us
                     if lease.state == "fresh":
                         (lease,) = await self.verbs.layer.lease(
                             port, (flight.key,), token, plan.lease_ttl, inf, plan.tags
                         )
                     lease = lease._replace(entry=None)
                 elif lease.state == "fresh" or (lease.state == "busy" and load.after < inf):
-                    self.flights.land(flight, lease.entry)
+                    self.flights.land(flight, entry)
                     continue
                 else:
-                    load.known[flight.key] = lease.entry
+                    load.known[flight.key] = entry
             if lease.state == "busy":
                 load.was_busy = True
             left.append(flight)
@@ -179,9 +185,6 @@ class Leading:
         self, port: Port, load: Load, flights: list[Flight], leases: list[Lease], token: bytes
     ) -> None:
         """Load what is granted, and wait for what is busy until it is there, or granted too."""
-        if not load.was_busy:
-            await self._load(port, load, flights, leases)
-            return
         waited, wait = 0.0, load.plan.wait
         try:
             while True:
@@ -216,19 +219,29 @@ class Leading:
 
     async def _load(self, port: Port, load: Load, flights: Sequence[Flight], leases: Sequence[Lease]) -> None:
         """Load, fill and land, or fail: the whole of what is done under leases."""
-        known = load.known.get(flights[0].key)
-        context = LoadContext[Any](flights[0].key, partial(self._read, known), load.flights)
+        first = flights[0].key
+        context: LoadContext[Any] = LoadContext(first, load.known.get(first), self._read, load.flights)
+        landing: list[Landed] = []
         try:
             try:
                 values = await self._run(port, load, flights, context)
             except Exception as error:
                 await self._masked(port, load, flights, leases, error)
                 return
-            landing = [
-                await self._made(port, flight, lease, values, load, context)
-                for flight, lease in zip(flights, leases, strict=True)
-            ]
-            await self._store(port, flights, leases, landing)
+            keys: list[str] = []  # of what is to be stored, under which leases
+            under: list[Lease] = []
+            entries: list[Entry] = []
+            for flight, lease in zip(flights, leases, strict=True):
+                landed, is_stored = await self._made(port, flight, lease, values, load, context)
+                landing.append(landed)
+                if is_stored and landed is not MISSING:
+                    keys.append(flight.key)
+                    under.append(lease)
+                    entries.append(landed)
+                else:
+                    await self._not_stored(port, flight, lease, landed)
+            if keys:
+                self.refused += sum(await self.verbs.layer.fill(port, keys, under, entries))
         except BaseException as error:
             try:
                 await self._release(port, flights, leases)
@@ -237,7 +250,7 @@ class Leading:
             if not isinstance(error, Exception):
                 raise
             return
-        for flight, (landed, _) in zip(flights, landing, strict=True):
+        for flight, landed in zip(flights, landing, strict=True):
             if self._held or self._failing:
                 self._works_again(flight.key)
             if landed is MISSING and flight.key not in values:  # others may have a loader that knows it
@@ -249,6 +262,7 @@ class Leading:
         self, port: Port, load: Load, flights: Sequence[Flight], context: LoadContext[Any]
     ) -> Mapping[str, Any]:
         """Return what the loader gives for `flights`, counted and timed; raise what it raises."""
+        loader: Callable[[], Any]
         if load.many:
             loader = partial(load.loader, [flight.key for flight in flights])
         else:
@@ -358,36 +372,19 @@ class Leading:
         found = await self.verbs.layer.late_stamps(port, lease, late)
         return None if found is None else stamps + found
 
-    async def _store(
-        self,
-        port: Port,
-        flights: Sequence[Flight],
-        leases: Sequence[Lease],
-        landing: Sequence[tuple[Landed, bool]],
-    ) -> None:
-        """Fill what is to be stored, and give the other leases back."""
-        layer = self.verbs.layer
-        keys: list[str] = []
-        under: list[Lease] = []
-        entries: list[Entry] = []
-        for flight, lease, (landed, is_stored) in zip(flights, leases, landing, strict=True):
-            if is_stored and landed is not MISSING:
-                keys.append(flight.key)
-                under.append(lease)
-                entries.append(landed)
-        if keys:
-            self.refused += sum(await layer.fill(port, keys, under, entries))
-        if len(keys) == len(flights):
-            return
-        for flight, lease, (landed, is_stored) in zip(flights, leases, landing, strict=True):
-            if is_stored:
-                continue
-            await self._release(port, (flight,), (lease,))
-            if landed is not MISSING and landed.fresh_until <= landed.created_at:
-                await layer.delete(port, flight.key)  # what was there is gone, as with a `set` of such a ttl
+    async def _not_stored(self, port: Port, flight: Flight, lease: Lease, landed: Landed) -> None:
+        await self._release(port, (flight,), (lease,))
+        if landed is not MISSING and landed.fresh_until <= landed.created_at:
+            # what was there is gone, as with a `set` of such a ttl
+            await self.verbs.layer.delete(port, flight.key)
 
-    def _read(self, entry: Entry | None) -> Any:
-        return MISSING if entry is None else self.verbs.form.readable(entry)
+    def _read(self, entry: Entry) -> Any:
+        return self.verbs.form.readable(entry)
+
+    def _abandon(self, load: Load, _: object) -> None:
+        """Let others board who wait for a load that has ended: one whose loop was shut down before its first step has
+        failed nothing itself."""
+        self._fail(load.flights, LoadAbandoned())
 
     def _fail(self, flights: Sequence[Flight], error: BaseException) -> None:
         """Fail those of `flights` that are not over."""

@@ -11,6 +11,7 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, Protocol
 
 from layercache.core.flights import Flight, Party
+from layercache.core.tickets import Ticket
 from layercache.entry import Entry, Stamps
 from layercache.spi import Change, KeySpace, Lease, LeasingKeySpace
 
@@ -47,6 +48,8 @@ class Port(Protocol):
     def write_many(self, space: KeySpace, entries: Mapping[str, Entry]) -> Coroutine[Any, Any, list[str]]: ...
 
     def update(self, space: KeySpace, key: str, change: Change) -> Coroutine[Any, Any, Entry | None]: ...
+
+    def fill(self, space: KeySpace, ticket: Ticket, entry: Entry) -> Coroutine[Any, Any, bool]: ...
 
     def delete(self, space: KeySpace, key: str) -> Coroutine[Any, Any, bool]: ...
 
