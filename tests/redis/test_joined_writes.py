@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 
 import pytest
 import redis
+import uvloop
 from calling import answered, both_faces, one_cache, open_face, until
 from cutting_proxy import CuttingProxy
 from fake_server import Client, Command, FakeServer, honestly, in_pieces
@@ -37,7 +38,7 @@ def in_a_loop(request: pytest.FixtureRequest) -> Loops:
     """Runs a test in a loop of that kind; what reaches the loop's handler of exceptions fails it."""
     new_loop = asyncio.new_event_loop
     if request.param == "uvloop":
-        new_loop = pytest.importorskip("uvloop").new_event_loop
+        new_loop = uvloop.new_event_loop
 
     def in_a_loop(main: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
         unhandled: list[dict[str, Any]] = []
