@@ -190,27 +190,29 @@ class ChainSpace(LeasingKeySpace):
                 refused += await self._farthest.fill(port, leases, {key: entries[key] for key in held})
             for key, grant in held.items():
                 if key not in refused:
-                    await self._fill_near(port, grant.tickets, entries[key])
+                    is_near = await self._fill_near(port, grant.tickets, entries[key])
+                    if grant.lease.state == "down" and not is_near:
+                        refused.append(key)  # it is nowhere
         finally:
             for grant in held.values():
                 self._close(grant.tickets)
         return refused
 
-    async def _fill_near(self, port: Port, tickets: Sequence[Ticket], entry: Entry) -> None:
-        """Give `entry` to the nearest layers, for which there are tickets; its times say what is left of its life."""
-        for layer, ticket in reversed([*zip(self._nearer, tickets, strict=False)]):
-            await layer.fill_by(port, ticket, entry)
+    async def _fill_near(self, port: Port, tickets: Sequence[Ticket], entry: Entry) -> bool:
+        """Give `entry` to the nearest layers, for which there are tickets; its times say what is left of its life.
+        Return whether one of them has it now."""
+        pairs = reversed([*zip(self._nearer, tickets, strict=False)])
+        return any([await layer.fill_by(port, ticket, entry) for layer, ticket in pairs])
 
     async def _release_many(self, port: Port, keys: Sequence[str], token: bytes, seconds: float) -> None:
         granted = {key: self._granted.pop((token, key), None) for key in keys}
         for grant in granted.values():
             if grant is not None:
                 self._close(grant.tickets)
-        # one that we were not told of may have been granted all the same
-        leases = {
-            key: Lease("granted", None, token=token) if grant is None else grant.lease
-            for key, grant in granted.items()
-        }
+        leases = {key: grant.lease for key, grant in granted.items() if grant is not None}
+        if isinstance(self._farthest.space, LeasingKeySpace):
+            # one that we were not told of may have been granted all the same
+            leases = {key: leases.get(key) or Lease("granted", None, token=token) for key in keys}
         await self._farthest.release(port, leases, seconds)
 
     async def _late_stamps(self, port: Port, tags: Sequence[str], mark: bytes | None) -> Stamps | None:
