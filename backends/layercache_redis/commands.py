@@ -491,12 +491,12 @@ class Commands:
     def _marked(self, tags: Sequence[str], pending: str) -> Steps[None]:
         """Note in a cluster that `tags` are being invalidated, or were; elsewhere the script does it."""
         buckets = [_bucket(tag) for tag in tags if tag != CACHE_TAG]
-        if not self._setting.cluster or not buckets:
-            return
+        if self._setting.cluster and buckets:
+            yield from self._mark(pending, buckets)
+
+    def _mark(self, pending: str, buckets: Sequence[bytes]) -> Steps[None]:
         stamp = new_stamp()
-        command = self._call(
-            MARK, (self._names.marks,), 0, _Taken(stamp, stamp, 0), "", pending.encode(), *buckets
-        )
+        command = self._call(MARK, (self._names.marks,), 0, _Taken(stamp, stamp, 0), "", pending, *buckets)
         for reply in (yield from self._evaluated([command])):
             self._checked(reply)
 
@@ -633,13 +633,15 @@ class Commands:
                     again.append(key)
                     continue
                 stamps = ((CACHE_TAG, own), *((tag, known[tag]) for tag in tags))
-                leases[key] = Lease(_STATES[state], entry, stamps, _mark(marks), token)
+                leases[key] = Lease(_STATES[state], entry, stamps, _mark_of(marks), token)
             pending = again
         return leases
 
     def fill_many(self, token: bytes, entries: Mapping[str, Entry]) -> Steps[list[str]]:
         """Store what was loaded under leases, with the stamps that came with them; return the keys of those that are
         void by now, as the keys were written or the cache cleared."""
+        if not entries:
+            return []
         yield from self._learn_dictionary_in_use()
         version = self._stamps.version
         commands: list[Command] = []
@@ -649,13 +651,12 @@ class Commands:
             frame = self._frame(entry, at, taken.stamp)
             commands.append(self._script(FILL, [at], taken, px, token, frame, px))
         replies = yield from self._evaluated(commands)
-        refused: list[str] = []
-        for (key, entry), reply in zip(entries.items(), replies, strict=True):
-            if self._checked(reply) == 1:
-                yield from self._stored([self._names.value(key)], entry.stamps, self._px(entry))
-            else:
-                refused.append(key)
-        return refused
+        stored = [key for key, reply in zip(entries, replies, strict=True) if reply == 1]
+        if stored:
+            stamps = dict.fromkeys(pair for key in stored for pair in entries[key].stamps)
+            longest = _longest([self._px(entries[key]) for key in stored])
+            yield from self._stored([self._names.value(key) for key in stored], tuple(stamps), longest)
+        return [key for key, reply in zip(entries, replies, strict=True) if self._checked(reply) != 1]
 
     def release_many(self, keys: Sequence[str], token: bytes, seconds: float) -> Steps[None]:
         """Give leases back; or keep them, so that nobody loads, for so long."""
@@ -675,11 +676,7 @@ class Commands:
         pending before and until after it.
         """
         if mark is None:
-            reply = yield [
-                ("HSETNX", self._names.marks, "*", _STAMP.pack(new_stamp())),
-                ("PEXPIRE", self._names.marks, STAMP_LIFE),
-            ]
-            self._checked(reply[0])
+            yield from self._mark("0", ())
             return None  # from now on there are marks
         asked = [self._stamp_script(STAMP, tag, new_stamp(), "") for tag in tags]
         marks: Command = ("HMGET", self._names.marks, "*", *(_bucket(tag) for tag in tags))
@@ -691,6 +688,8 @@ class Commands:
             if any(type(reply) is Refusal and reply.code == "NOSCRIPT" for reply in stamps):
                 yield from self._evaluated(asked)
                 *stamps, noted = yield [*asked, marks]
+        if type(noted) is Refusal and noted.code == "WRONGTYPE":
+            return None
         current, *numbers = self._checked(noted)
         name, count = mark[: _STAMP.size], mark[_STAMP.size :]
         if current != name or any(number is not None and not _is_until(number, count) for number in numbers):
@@ -851,7 +850,7 @@ def _bucket(tag: str) -> bytes:
     return b"%d" % (crc32(tag.encode()) % _BUCKETS)
 
 
-def _mark(reply: Any) -> bytes | None:
+def _mark_of(reply: Any) -> bytes | None:
     """Return what the hash of marks says of itself, None where there is none."""
     if type(reply) is not list or not isinstance(reply[0], bytes) or len(reply[0]) != _STAMP.size:
         return None

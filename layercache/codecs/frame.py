@@ -49,6 +49,7 @@ _NAMES_AT: Final = _HEAD_AT + _HEAD.size
 _TAG: Final = struct.Struct(">HQ")
 _CHECK: Final = struct.Struct(">I")
 _FOR_EVER: Final = (1 << 48) - 1
+_LONGEST_SPREAD: Final = 2 ** (254 / 12)  # milliseconds, that one byte can say
 MAX_PAYLOAD: Final = (1 << 32) - 1  # what a store's own string lengths can say
 
 
@@ -92,7 +93,7 @@ def _ms(seconds: float) -> int:
 
 def _spelt_spread(seconds: float) -> int:
     # in steps of 6 %: early refreshes are a matter of chance in any case
-    return min(255, 1 + round(12 * math.log2(max(1.0, seconds * 1000))))
+    return 1 + round(12 * math.log2(min(max(1.0, seconds * 1000), _LONGEST_SPREAD)))
 
 
 def _spread(spelt: int) -> float:
