@@ -605,7 +605,7 @@ class Commands:
         ats = {key: self._names.value(key) for key in keys}
         useless = dict.fromkeys(keys, b"")
         beyond = _FOR_EVER_MS if math.isinf(after) else int(max(after, self._now()) * 1000)
-        px = max(1, math.ceil(seconds * 1000))
+        px = max(1, _ms(seconds))
         leases: dict[str, Lease] = {}
         pending = list(keys)
         while pending:
@@ -662,7 +662,7 @@ class Commands:
         """Give leases back; or keep them, so that nobody loads, for so long."""
         if not keys:
             return
-        taken, px = _Taken(0, 0, 0), math.ceil(seconds * 1000)
+        taken, px = _Taken(0, 0, 0), _ms(seconds)
         commands = [self._script(RELEASE, [self._names.value(key)], taken, None, token, px) for key in keys]
         for reply in (yield from self._evaluated(commands)):
             self._checked(reply)
@@ -860,6 +860,11 @@ def _mark_of(reply: Any) -> bytes | None:
 def _is_until(number: bytes, count: bytes) -> bool:
     """Whether what a bucket holds is no later than `count`; one that is pending may be."""
     return number.isdigit() and int(number) <= int(count)
+
+
+def _ms(seconds: float) -> int:
+    """Return the milliseconds of a lease; a lease for ever ends in some thousand years."""
+    return math.ceil(min(seconds * 1000, _FOR_EVER_MS))
 
 
 def _life(px: int) -> int:

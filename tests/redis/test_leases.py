@@ -361,6 +361,14 @@ class TestReleasing:
 
         assert next(releasing)[0][-1] == 1
 
+    def test_for_ever_is_for_ever(self, far: Far, other: Far, server: redis.Redis, lease_at: str) -> None:
+        assert far.space.lease("k", b"a", math.inf).state == "granted"
+        assert server.pttl(lease_at) > 1e14
+        far.space.release("k", b"a", math.inf)
+
+        assert server.pttl(lease_at) > 1e14
+        assert other.space.lease("k", b"b", 1e300).state == "busy"
+
     @pytest.mark.parametrize("seconds", [0.0, 50.0])
     def test_only_its_holder_can(self, far: Far, other: Far, seconds: float) -> None:
         lease = far.space.lease("k", b"a", 10)
