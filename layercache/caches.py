@@ -115,7 +115,11 @@ class Caches:
             name,
             layer,
             Policy(wanted.ttl, wanted.ttls, wanted.max_key_bytes),
-            NormalForm(backend.serializer, by_reference=wanted.isolation == "reference"),
+            NormalForm(
+                backend.serializer,
+                by_reference=wanted.isolation == "reference",
+                is_near=layer.space.near is not None,
+            ),
             Flights(threading.Lock(), ThreadFlight),
             (InlinePort(self._now), LoopPort(self._now)),
             close,

@@ -81,12 +81,14 @@ def pack(frame: Frame, key: bytes) -> bytes:
 
 def pack_times(created_at: float, fresh_until: float, dead_at: float) -> bytes:
     """Return how a frame spells its times, seconds of the wall clock: rounded down to milliseconds."""
-    return (_ms(created_at) << 96 | _ms(fresh_until) << 48 | _ms(dead_at)).to_bytes(_TIMES_SIZE)
+    fresh = _ms(fresh_until)
+    dead = fresh if dead_at == fresh_until else _ms(dead_at)
+    return (_ms(created_at) << 96 | fresh << 48 | dead).to_bytes(_TIMES_SIZE)
 
 
 def _ms(seconds: float) -> int:
     # 130.045 * 1000 is a little less than 130045; beyond 8,900 years is for ever, and before 1970 nothing was
-    return _FOR_EVER if seconds >= 2.8e11 else max(0, int(seconds * 1000 + 0.001))
+    return int(seconds * 1000 + 0.001) if 0.0 <= seconds < 2.8e11 else _FOR_EVER if seconds > 0.0 else 0
 
 
 @lru_cache(maxsize=256)  # entries without tags all have the same
