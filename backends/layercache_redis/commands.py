@@ -45,19 +45,20 @@ from layercache_redis.scripts import (
     Script,
 )
 from layercache_redis.stamps import KnownStamps, new_stamp
-from layercache_redis.wire import Command, Packed, Refusal
+from layercache_redis.wire import Command, Packed, Refusal, packed, pattern
 
 __all__ = ["Commands", "Encoded", "Setting", "Steps"]
 
 R = TypeVar("R")
+W = TypeVar("W")
 
-Steps: TypeAlias = Generator[list[Command], list[Any], R]
+Steps: TypeAlias = Generator[Sequence[Command], list[Any], R]
 
 _MOST: Final = 250
 """Keys that one script writes: some milliseconds of the server's time, in which it serves nobody else."""
 
-_KEPT_PACKED: Final = 1024
-"""Keys of a cache whose reading commands are kept as they are sent: half a megabyte at most."""
+_PATTERNS: Final = 64
+"""Numbers of keys for which the command that stores them is kept as a pattern: half a megabyte at most."""
 
 _HEAD_BYTES: Final = 1 << 17
 """What a frame may hold besides its payload, and what a stage that does not shrink may add to that."""
@@ -103,14 +104,9 @@ class _Taken(NamedTuple):
     version: int
 
 
-class Encoded(NamedTuple):
-    """What is stored of one entry: under which name, as which frame, for how many milliseconds (0 for ever), and which
-    stamp of the cache the frame carries."""
-
-    at: bytes
-    frame: bytes
-    px: int
-    stamp: int
+Encoded: TypeAlias = tuple[bytes, bytes, int, int]
+"""What is stored of one entry: under which name, as which frame, for how many milliseconds (0 for ever), and which
+stamp of the cache the frame carries. No class: making one takes as long as the check of the frame."""
 
 
 class Commands:
@@ -138,20 +134,23 @@ class Commands:
             str, tuple[int, float]
         ] = {}  # by tag: a stamp, and until when it is known to live
         self._lost: set[int] = set()  # dictionaries that the server does not have any more
-        # spelling and packing the two commands takes a tenth of a read, and services read the same keys again and again
-        self._reading = lru_cache(_KEPT_PACKED)(self._new_reading)
+        # not GET: of what is longer than anything of ours no more than that comes over the wire
+        self._reading = pattern("GETRANGE", None, 0, self._most_bytes) + pattern("PTTL", None)
+        self._asking_stamp = packed([("GET", self._own_stamp)])
+        self._set_pattern = lru_cache(_PATTERNS)(self._new_set_pattern)
         self.foreign = 0
 
     # -- reading
 
     def get(self, key: str) -> Steps[Entry | None]:
-        at, reading = self._reading(key)
+        at = self._names.value(key)
+        reading = self._reading % (len(at), at, len(at), at)
         own, version = self._stamps.own(), self._stamps.version
         if own is None:
-            frame, px, stamp = yield [*reading, ("GET", self._own_stamp)]
+            frame, px, stamp = yield Packed(reading + self._asking_stamp, 3)
             own = self._learnt(stamp, version)
         else:
-            frame, px = yield reading
+            frame, px = yield Packed(reading, 2)
         if px == -2:
             return None
         try:
@@ -169,8 +168,10 @@ class Commands:
             return {}
         ats = [self._names.value(key) for key in keys]
         own, version = self._stamps.own(), self._stamps.version
-        asked = [command for at in ats for command in (self._read(at), ("PTTL", at))]
-        replies = yield [*asked, ("GET", self._own_stamp)] if own is None else asked
+        asked = [self._reading % (len(at), at, len(at), at) for at in ats]
+        if own is None:
+            asked.append(self._asking_stamp)
+        replies = yield Packed(b"".join(asked), len(ats) + len(asked))
         if own is None:
             own = self._learnt(replies.pop(), version)
         living = yield from self._living(ats, replies[::2], replies[1::2], own)
@@ -230,12 +231,8 @@ class Commands:
 
     def set(self, key: str, entry: Entry) -> Steps[bool]:
         encoded = self.encoded(key, entry)
-        if encoded is not None:
-            (reply,) = yield [self._set_of([encoded], encoded.px)]
-            if reply == 1:
-                yield from self._stored([encoded.at], ((CACHE_TAG, encoded.stamp),), encoded.px)
-                return True
-        yield from self.set_many({key: entry})  # what else the reply may be, is seen to there
+        if encoded is None or not (yield from self.set_encoded([encoded])):
+            yield from self.set_many({key: entry})  # what else the reply may be, is seen to there
         return True
 
     def encoded(self, key: str, entry: Entry) -> Encoded | None:
@@ -243,68 +240,94 @@ class Commands:
         own = self._stamps.own()
         if own is None or not self._dictionary_known or entry.stamps:
             return None
+        return self._encoded(key, entry, own)
+
+    def _encoded(self, key: str, entry: Entry, stamp: int) -> Encoded:
         at = self._names.value(key)
-        return Encoded(at, self._frame(entry, at, own), self._px(entry), own)
+        return at, self._frame(entry, at, stamp), self._px(entry), stamp
 
     def set_encoded(self, entries: Sequence[Encoded]) -> Steps[bool]:
         """Store entries in one round trip; return whether it went as usual. If not, store them by `set_many`."""
-        most, stamp = 1 if self._setting.cluster else _MOST, entries[0].stamp
-        if any(entry.stamp != stamp for entry in entries):
+        if len({stamp for *_, stamp in entries}) > 1:
             return False
-        parts = [entries[first : first + most] for first in range(0, len(entries), most)]
-        replies = yield [self._set_of(part, _longest([entry.px for entry in part])) for part in parts]
-        if any(reply != 1 for reply in replies):
+        *_, stamp = entries[0]
+        longest = _longest([px for _, _, px, _ in entries])
+        lasts = self._lasts(CACHE_TAG, stamp, longest)
+        replies = yield self._setting_of(
+            self._parts(entries), stamp, new_stamp(), "" if lasts else _life(longest)
+        )
+        if replies != [1] * len(replies):
             return False
-        longest = _longest([entry.px for entry in entries])
-        yield from self._stored([entry.at for entry in entries], ((CACHE_TAG, stamp),), longest)
+        if not lasts or self._setting.cluster:
+            yield from self._stored([at for at, *_ in entries], ((CACHE_TAG, stamp),), longest)
         return True
 
-    def _set_of(self, entries: Sequence[Encoded], longest: int) -> Command:
-        taken = _Taken(entries[0].stamp, new_stamp(), self._stamps.version)
-        words = [word for entry in entries for word in (entry.frame, entry.px)]
-        return self._script(SET, [entry.at for entry in entries], taken, longest, *words)
+    def _setting_of(
+        self, parts: Sequence[Sequence[Encoded]], stamp: int, fresh: int, life: int | str
+    ) -> Packed:
+        """Return the calls of the script that store `parts`, of which all carry `stamp`."""
+        stamps = (8, _STAMP.pack(stamp), 8, _STAMP.pack(fresh))
+        spelt = str(life).encode()
+        calls: list[bytes] = []
+        for part in parts:
+            words: list[int | bytes] = []
+            for at, *_ in part:
+                lease = self._names.lease(at)
+                words += (len(at), at, len(lease), lease)
+            words += (*stamps, len(spelt), spelt)
+            for _, frame, px, _ in part:
+                digits = b"%d" % px
+                words += (len(frame), frame, len(digits), digits)
+            calls.append(self._set_pattern(len(part), self._setting.node.id) % tuple(words))
+        return Packed(b"".join(calls), len(calls))
+
+    def _new_set_pattern(self, n: int, node: bytes) -> bytes:
+        """Return the call of the script that stores n keys, as the process that is `node` sends it."""
+        holes = [None] * 2 * n
+        return pattern(*self._words(SET, (*holes, *self._shared_keys), n, None, None, None, node, *holes))
+
+    def _parts(self, keys: Sequence[W]) -> list[Sequence[W]]:
+        """Return what is written by one script each."""
+        most = 1 if self._setting.cluster else _MOST
+        return [keys[first : first + most] for first in range(0, len(keys), most)]
 
     def set_many(self, entries: Mapping[str, Entry]) -> Steps[list[str]]:
         if not entries:
             return []
         # all are encoded before any is sent: nothing is stored by halves
         yield from self._learn_dictionary_in_use()
-        ats = {self._names.value(key): entry for key, entry in entries.items()}
-        most = 1 if self._setting.cluster else _MOST
-        parts = [list(ats)[first : first + most] for first in range(0, len(ats), most)]
-        names = dict(zip(ats, entries, strict=True))
-        refused: list[str] = []
-
         taken = yield from self._stamp_to_write()
+        parts = self._parts(list(entries))
+        refused: list[str] = []
         while parts:
-            commands = [self._set_command(part, ats, taken) for part in parts]
-            replies = yield from self._evaluated(SET, commands)
-            others: list[list[bytes]] = []
-            stored: list[bytes] = []
-            for part, reply in zip(parts, replies, strict=True):
+            encoded = [[self._encoded(key, entries[key], taken.stamp) for key in part] for part in parts]
+            longest = _longest([px for part in encoded for _, _, px, _ in part])
+            life = "" if self._lasts(CACHE_TAG, taken.stamp, longest) else _life(longest)
+            replies = yield from self._evaluated(
+                SET, self._setting_of(encoded, taken.stamp, taken.fresh, life)
+            )
+            others: list[Sequence[str]] = []
+            stored: list[str] = []
+            ats: list[bytes] = []
+            for part, sent, reply in zip(parts, encoded, replies, strict=True):
                 if type(reply) is bytes:  # the current stamp, which is not the one we took for it
                     others.append(part)
                     taken = self._corrected(reply)
                 elif isinstance(reply, Refusal):
-                    refused += [names[at] for at in part]
+                    refused += part
                     if len(refused) == len(entries):
                         self._checked(reply)
                 else:
                     stored += part
+                    ats += [at for at, *_ in sent]
             if stored:
                 self._learn_taken(taken)
-                pxs = {at: self._px(ats[at]) for at in stored}
-                yield from self._stored(stored, ((CACHE_TAG, taken.stamp),), _longest(list(pxs.values())))
-                for at in stored:
-                    yield from self._assure(ats[at].stamps, pxs[at])
+                yield from self._stored(ats, ((CACHE_TAG, taken.stamp),), longest)
+                for key in stored:
+                    if entries[key].stamps:
+                        yield from self._assure(entries[key].stamps, self._px(entries[key]))
             parts = others
         return refused
-
-    def _set_command(self, part: Sequence[bytes], ats: Mapping[bytes, Entry], taken: _Taken) -> Command:
-        pxs = [self._px(ats[at]) for at in part]
-        frames = [self._frame(ats[at], at, taken.stamp) for at in part]
-        words = [word for pair in zip(frames, pxs, strict=True) for word in pair]
-        return self._script(SET, part, taken, _longest(pxs), *words)
 
     def update(self, key: str, change: Change) -> Steps[Entry | None]:
         """Apply `change` atomically: by a script of its own where there is one, else by comparing and swapping."""
@@ -637,8 +660,10 @@ class Commands:
     # -- parts
 
     def _frame(self, entry: Entry, at: bytes, stamp: int) -> bytes:
-        tags = tuple(pair for pair in entry.stamps if pair[0] != CACHE_TAG)
-        return self._pipeline.encode(entry, at, ((CACHE_TAG, stamp), *tags))
+        carried: Stamps = ((CACHE_TAG, stamp),)
+        if entry.stamps:
+            carried += tuple(pair for pair in entry.stamps if pair[0] != CACHE_TAG)
+        return self._pipeline.encode(entry, at, carried)
 
     def _px(self, entry: Entry) -> int:
         """The milliseconds that the server keeps `entry`, 0 for ever."""
@@ -685,11 +710,23 @@ class Commands:
         *arguments: bytes | str | int,
     ) -> Command:
         stamps = (_STAMP.pack(taken.stamp), _STAMP.pack(taken.fresh))
-        setting = self._setting
-        shared = (n, *stamps, life, setting.log_length, setting.node.id, self._names.application)
+        return self._words(script, keys, n, *stamps, life, self._setting.node.id, *arguments)
+
+    def _words(
+        self,
+        script: Script,
+        keys: Sequence[W],
+        n: int,
+        stamp: W,
+        fresh: W,
+        life: W,
+        node: bytes,
+        *arguments: W,
+    ) -> tuple[W | str | bytes | int, ...]:
+        shared = (n, stamp, fresh, life, self._setting.log_length, node, self._names.application)
         return ("EVALSHA", script.sha, len(keys), *keys, *shared, *arguments)
 
-    def _evaluated(self, script: Script, commands: list[Command]) -> Steps[list[Any]]:
+    def _evaluated(self, script: Script, commands: Sequence[Command]) -> Steps[list[Any]]:
         """Send calls of `script`; to a server that has forgotten it (NOSCRIPT), with its text."""
         replies = yield commands
         forgotten = [
@@ -724,11 +761,6 @@ class Commands:
             setting.node.id,
             *words,
         )
-
-    def _new_reading(self, key: str) -> tuple[bytes, Packed]:
-        """Return the name of the value of `key`, and the commands that read it."""
-        at = self._names.value(key)
-        return at, Packed([self._read(at), ("PTTL", at)])
 
     def _read(self, at: bytes) -> Command:
         # not GET: of what is longer than anything of ours no more than that comes over the wire
