@@ -47,7 +47,7 @@ from layercache_redis.scripts import (
 from layercache_redis.stamps import KnownStamps, new_stamp
 from layercache_redis.wire import Command, Packed, Refusal, packed, pattern
 
-__all__ = ["Commands", "Encoded", "Setting", "Steps"]
+__all__ = ["Commands", "Setting", "Steps", "Writing"]
 
 R = TypeVar("R")
 W = TypeVar("W")
@@ -104,9 +104,24 @@ class _Taken(NamedTuple):
     version: int
 
 
-Encoded: TypeAlias = tuple[bytes, bytes, int, int]
-"""What is stored of one entry: under which name, as which frame, for how many milliseconds (0 for ever), and which
-stamp of the cache the frame carries. No class: making one takes as long as the check of the frame."""
+class Writing:
+    """What one script stores: entries that carry one stamp of the cache.
+
+    Attributes:
+        stamp: that one.
+        ats: the names of the values.
+        pxs: for how many milliseconds each is kept, 0 for ever.
+        names, frames: words of the call, each behind its length.
+    """
+
+    __slots__ = ("ats", "frames", "names", "pxs", "stamp")
+
+    def __init__(self, stamp: int) -> None:
+        self.stamp = stamp
+        self.ats: list[bytes] = []
+        self.pxs: list[int] = []
+        self.names: list[int | bytes] = []
+        self.frames: list[int | bytes] = []
 
 
 class Commands:
@@ -123,6 +138,7 @@ class Commands:
         self.is_spread = setting.cluster
         self._own_stamp = names.stamp(CACHE_TAG)
         self._shared_keys = () if setting.cluster else (self._own_stamp, names.log)
+        self._most = 1 if setting.cluster else _MOST
         self._most_bytes = pipeline.max_value_bytes + _HEAD_BYTES
         # with JSON an int is its digits, which the server can add to
         digits = pipeline.serializer.name == "json"
@@ -230,66 +246,51 @@ class Commands:
     # -- writing
 
     def set(self, key: str, entry: Entry) -> Steps[bool]:
-        encoded = self.encoded(key, entry)
-        if encoded is None or not (yield from self.set_encoded([encoded])):
+        writing = self.added(None, key, entry)
+        if writing is None or not (yield from self.set_written(writing)):
             yield from self.set_many({key: entry})  # what else the reply may be, is seen to there
         return True
 
-    def encoded(self, key: str, entry: Entry) -> Encoded | None:
-        """Return `entry` ready for `set_encoded`; None where something has to be asked for, or it carries stamps."""
+    def added(self, writing: Writing | None, key: str, entry: Entry) -> Writing | None:
+        """Add `entry` to `writing`, or to a new one where there is none or no place in it, and return that. None where
+        something has to be asked for before, or `entry` carries stamps: then it has to be stored by `set`."""
         own = self._stamps.own()
         if own is None or not self._dictionary_known or entry.stamps:
             return None
-        return self._encoded(key, entry, own)
+        if writing is None or writing.stamp != own or len(writing.ats) >= self._most:
+            writing = Writing(own)
+        self._put(writing, key, entry)
+        return writing
 
-    def _encoded(self, key: str, entry: Entry, stamp: int) -> Encoded:
-        at = self._names.value(key)
-        return at, self._frame(entry, at, stamp), self._px(entry), stamp
+    def _put(self, writing: Writing, key: str, entry: Entry) -> None:
+        at, px = self._names.value(key), self._px(entry)
+        lease, frame, digits = self._names.lease(at), self._frame(entry, at, writing.stamp), b"%d" % px
+        writing.ats.append(at)
+        writing.pxs.append(px)
+        writing.names += (len(at), at, len(lease), lease)
+        writing.frames += (len(frame), frame, len(digits), digits)
 
-    def set_encoded(self, entries: Sequence[Encoded]) -> Steps[bool]:
-        """Store entries in one round trip; return whether it went as usual. If not, store them by `set_many`."""
-        if len({stamp for *_, stamp in entries}) > 1:
-            return False
-        *_, stamp = entries[0]
-        longest = _longest([px for _, _, px, _ in entries])
+    def set_written(self, writing: Writing) -> Steps[bool]:
+        """Store all of it; return whether it went as usual. If not, store each by `set_many`."""
+        longest, stamp = _longest(writing.pxs), writing.stamp
         lasts = self._lasts(CACHE_TAG, stamp, longest)
-        replies = yield self._setting_of(
-            self._parts(entries), stamp, new_stamp(), "" if lasts else _life(longest)
-        )
-        if replies != [1] * len(replies):
+        (reply,) = yield Packed(self._set_call(writing, new_stamp(), "" if lasts else _life(longest)), 1)
+        if reply != 1:
             return False
-        if not lasts or self._setting.cluster:
-            yield from self._stored([at for at, *_ in entries], ((CACHE_TAG, stamp),), longest)
+        if self._setting.cluster or not lasts:
+            yield from self._stored(writing.ats, ((CACHE_TAG, stamp),), longest)
         return True
 
-    def _setting_of(
-        self, parts: Sequence[Sequence[Encoded]], stamp: int, fresh: int, life: int | str
-    ) -> Packed:
-        """Return the calls of the script that store `parts`, of which all carry `stamp`."""
-        stamps = (8, _STAMP.pack(stamp), 8, _STAMP.pack(fresh))
-        spelt = str(life).encode()
-        calls: list[bytes] = []
-        for part in parts:
-            words: list[int | bytes] = []
-            for at, *_ in part:
-                lease = self._names.lease(at)
-                words += (len(at), at, len(lease), lease)
-            words += (*stamps, len(spelt), spelt)
-            for _, frame, px, _ in part:
-                digits = b"%d" % px
-                words += (len(frame), frame, len(digits), digits)
-            calls.append(self._set_pattern(len(part), self._setting.node.id) % tuple(words))
-        return Packed(b"".join(calls), len(calls))
+    def _set_call(self, writing: Writing, fresh: int, life: int | str) -> bytes:
+        digits = str(life).encode()
+        shared = (8, _STAMP.pack(writing.stamp), 8, _STAMP.pack(fresh), len(digits), digits)
+        call = self._set_pattern(len(writing.ats), self._setting.node.id)
+        return call % (*writing.names, *shared, *writing.frames)
 
     def _new_set_pattern(self, n: int, node: bytes) -> bytes:
         """Return the call of the script that stores n keys, as the process that is `node` sends it."""
         holes = [None] * 2 * n
         return pattern(*self._words(SET, (*holes, *self._shared_keys), n, None, None, None, node, *holes))
-
-    def _parts(self, keys: Sequence[W]) -> list[Sequence[W]]:
-        """Return what is written by one script each."""
-        most = 1 if self._setting.cluster else _MOST
-        return [keys[first : first + most] for first in range(0, len(keys), most)]
 
     def set_many(self, entries: Mapping[str, Entry]) -> Steps[list[str]]:
         if not entries:
@@ -300,16 +301,15 @@ class Commands:
         parts = self._parts(list(entries))
         refused: list[str] = []
         while parts:
-            encoded = [[self._encoded(key, entries[key], taken.stamp) for key in part] for part in parts]
-            longest = _longest([px for part in encoded for _, _, px, _ in part])
+            writings = [self._written(part, entries, taken.stamp) for part in parts]
+            longest = _longest([px for writing in writings for px in writing.pxs])
             life = "" if self._lasts(CACHE_TAG, taken.stamp, longest) else _life(longest)
-            replies = yield from self._evaluated(
-                SET, self._setting_of(encoded, taken.stamp, taken.fresh, life)
-            )
+            calls = [self._set_call(writing, taken.fresh, life) for writing in writings]
+            replies = yield from self._evaluated(SET, Packed(b"".join(calls), len(calls)))
             others: list[Sequence[str]] = []
             stored: list[str] = []
             ats: list[bytes] = []
-            for part, sent, reply in zip(parts, encoded, replies, strict=True):
+            for part, writing, reply in zip(parts, writings, replies, strict=True):
                 if type(reply) is bytes:  # the current stamp, which is not the one we took for it
                     others.append(part)
                     taken = self._corrected(reply)
@@ -319,15 +319,24 @@ class Commands:
                         self._checked(reply)
                 else:
                     stored += part
-                    ats += [at for at, *_ in sent]
+                    ats += writing.ats
             if stored:
                 self._learn_taken(taken)
                 yield from self._stored(ats, ((CACHE_TAG, taken.stamp),), longest)
-                for key in stored:
-                    if entries[key].stamps:
-                        yield from self._assure(entries[key].stamps, self._px(entries[key]))
+                for entry in [entries[key] for key in stored if entries[key].stamps]:
+                    yield from self._assure(entry.stamps, self._px(entry))
             parts = others
         return refused
+
+    def _written(self, keys: Sequence[str], entries: Mapping[str, Entry], stamp: int) -> Writing:
+        writing = Writing(stamp)
+        for key in keys:
+            self._put(writing, key, entries[key])
+        return writing
+
+    def _parts(self, keys: Sequence[W]) -> list[Sequence[W]]:
+        """Return what one script each has to do with."""
+        return [keys[first : first + self._most] for first in range(0, len(keys), self._most)]
 
     def update(self, key: str, change: Change) -> Steps[Entry | None]:
         """Apply `change` atomically: by a script of its own where there is one, else by comparing and swapping."""
@@ -445,10 +454,8 @@ class Commands:
 
     def _dropped(self, ats: Sequence[bytes]) -> Steps[int]:
         """Drop the keys at `ats`; return how many held a valid entry."""
-        most = 1 if self._setting.cluster else _MOST
-        parts = [ats[first : first + most] for first in range(0, len(ats), most)]
         taken = yield from self._stamp_to_write()
-        commands = [self._script(DELETE, part, taken, None) for part in parts]
+        commands = [self._script(DELETE, part, taken, None) for part in self._parts(ats)]
         replies = yield from self._evaluated(DELETE, commands)
         yield from self._told(ats)
         stamped: list[Stamps] = []

@@ -12,17 +12,28 @@ from threading import local
 from layercache.entry import Entry
 from layercache.errors import BackendError
 from layercache_redis.aio import AioDriver
-from layercache_redis.commands import Commands, Encoded
+from layercache_redis.commands import Commands, Writing
 
 __all__ = ["JoinedSets"]
 
 
 class _Turn:
-    """One turn of a loop, and what gathers in it."""
+    """One turn of a loop, and what gathers in it: what one script each stores, and who waits for that."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
-        self.gathered: list[tuple[Encoded, asyncio.Future[bool]]] = []
+        self.writing: Writing | None = None
+        self.waiting: list[asyncio.Future[bool]] = []
+        self.gathered: list[tuple[Writing, list[asyncio.Future[bool]]]] = []
+
+    def joins(self, writing: Writing) -> asyncio.Future[bool]:
+        """Return what becomes whether `writing`, to which an entry was added, was stored."""
+        if writing is not self.writing:
+            self.writing, self.waiting = writing, []
+            self.gathered.append((writing, self.waiting))
+        stored: asyncio.Future[bool] = self.loop.create_future()
+        self.waiting.append(stored)
+        return stored
 
 
 class _Own(local):
@@ -45,36 +56,33 @@ class JoinedSets:
             self._own.turn = turn = _Turn(loop)
             loop.call_soon(self._end, turn)
         else:
-            encoded = self._commands.encoded(key, entry)
-            if encoded is not None:
-                stored = loop.create_future()
-                turn.gathered.append((encoded, stored))
-                if await stored:
-                    return True
+            writing = self._commands.added(turn.writing, key, entry)
+            if writing is not None and await turn.joins(writing):
+                return True
         return await self._aio.run(self._commands.set(key, entry))
 
     def _end(self, turn: _Turn) -> None:
         if self._own.turn is turn:
             self._own.turn = None
-        if turn.gathered:
-            sending = turn.loop.create_task(self._send(turn.gathered))
+        for writing, waiting in turn.gathered:
+            sending = turn.loop.create_task(self._send(writing, waiting))
             self._sending.add(sending)  # a loop keeps no task alive by itself
             sending.add_done_callback(self._sending.discard)
 
-    async def _send(self, gathered: list[tuple[Encoded, asyncio.Future[bool]]]) -> None:
+    async def _send(self, writing: Writing, waiting: list[asyncio.Future[bool]]) -> None:
         try:
-            stored = await self._aio.run(self._commands.set_encoded([encoded for encoded, _ in gathered]))
+            stored = await self._aio.run(self._commands.set_written(writing))
         except BackendError as error:
-            for _, waiting in gathered:
-                if not waiting.done():
+            for one in waiting:
+                if not one.done():
                     own = type(error)(error.backend, error.problem)
                     own.__cause__ = error.__cause__
-                    waiting.set_exception(own)
+                    one.set_exception(own)
         except BaseException:
-            for _, waiting in gathered:
-                waiting.cancel()
+            for one in waiting:
+                one.cancel()
             raise
         else:
-            for _, waiting in gathered:
-                if not waiting.done():
-                    waiting.set_result(stored)
+            for one in waiting:
+                if not one.done():
+                    one.set_result(stored)

@@ -22,7 +22,7 @@ from __future__ import annotations
 import math
 import struct
 from functools import lru_cache
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeAlias
 from zlib import crc32
 
 from layercache.entry import CACHE_TAG, Stamps
@@ -60,6 +60,10 @@ class BadFrame(DecodeError):
         self.reason = reason
 
 
+Parts: TypeAlias = tuple[tuple[str, ...], float, float, float, Stamps, bytes]
+"""A frame as `pack` takes it: a plain tuple is made in a fifth of the time."""
+
+
 class Frame(NamedTuple):
     """The parts of a frame; `stages` are the ones that were applied, in order."""
 
@@ -71,12 +75,13 @@ class Frame(NamedTuple):
     payload: bytes
 
 
-def pack(frame: Frame, key: bytes) -> bytes:
+def pack(frame: Frame | Parts, key: bytes) -> bytes:
     """Return the bytes to keep under the physical `key`; `EncodeError` for tags of too many bytes."""
-    head = _head(frame.stages, frame.stamps)
-    times = pack_times(frame.created_at, frame.fresh_until, frame.dead_at)
-    check = crc32(frame.payload, crc32(head, crc32(key))) ^ crc32(times)
-    return b"".join((_OPENING, times, head, frame.payload, _CHECK.pack(check)))
+    stages, created_at, fresh_until, dead_at, stamps, payload = frame
+    head = _head(stages, stamps)
+    times = pack_times(created_at, fresh_until, dead_at)
+    check = crc32(payload, crc32(head, crc32(key))) ^ crc32(times)
+    return b"".join((_OPENING, times, head, payload, _CHECK.pack(check)))
 
 
 def pack_times(created_at: float, fresh_until: float, dead_at: float) -> bytes:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from layercache.codecs.frame import MAX_PAYLOAD, BadFrame, Frame, pack, unpack
+from layercache.codecs.frame import MAX_PAYLOAD, BadFrame, pack, unpack
 from layercache.entry import MISSING, Entry, Stamps
 from layercache.errors import ValueTooLarge
 from layercache.spi import Serializer, Stage, Transform
@@ -59,7 +59,7 @@ class Pipeline:
                 payload = transformed
                 applied += (name,)
         carried = entry.stamps if stamps is None else stamps
-        return pack(Frame(applied, entry.created_at, entry.fresh_until, entry.dead_at, carried, payload), key)
+        return pack((applied, entry.created_at, entry.fresh_until, entry.dead_at, carried, payload), key)
 
     def decode(self, data: bytes, key: bytes) -> Entry:
         """Return the entry of a frame filed under the physical `key`, or raise `DecodeError`."""
