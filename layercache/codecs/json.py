@@ -34,6 +34,9 @@ _REFUSE_SUBCLASSES: Final = (
 _SURROGATE: Final = re.compile(r"[\ud800-\udfff]")
 _MAX_DEPTH: Final = 254  # orjson's own
 _SHOWN_STEPS: Final = 8
+_FEW: Final = 64
+"""Parts of a flat value that are looked at one by one: 33 of a quote take 1.2 us, where `marshal` and what it needs
+take 3.4. Of thousands it takes half as long."""
 
 
 @options
@@ -76,9 +79,16 @@ def _is_carried(value: Any, payload: bytes) -> bool:
     kind: type[Any] = type(value)
     # a list of its own, as another thread may change the value meanwhile
     parts = list(value.values() if kind is dict else value if kind in _SEQUENCES else (value,))
-    kinds = set(map(type, parts))
-    if kinds <= _SCALARS:  # of a quote this takes 2.0 us where what follows takes 3.4
-        return float not in kinds or all(map(isfinite, [part for part in parts if type(part) is float]))
+    if len(parts) <= _FEW:
+        for part in parts:
+            kind = type(part)
+            if kind is float:
+                if not isfinite(part):
+                    return False
+            elif kind is not str and kind not in _SCALARS:
+                break
+        else:
+            return True
     try:
         exact = marshal.dumps(value)  # refuses all but exact built-in types, at an eighth of a walk in Python
     except ValueError:
