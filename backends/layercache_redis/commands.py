@@ -231,10 +231,11 @@ class Commands:
         if own is None or not entry.stamps or entry.stamps[0] != (CACHE_TAG, own):
             return None
         now = self._now()
-        left = entry.left(now)
-        if px != -1:  # -1: no expiry; -2: it expired between the two commands
-            left = min(left, self._checked(px) / 1000)
-        return entry.living_at_most(left, now) if left > 0 else None
+        if type(px) is Refusal:
+            self._checked(px)
+        # -1: no expiry; -2: it expired between the two commands
+        living = entry.living_at_most(math.inf if px == -1 else px / 1000, now)
+        return living if living.dead_at > now else None
 
     def _nothing(self, frame: Any, px: Any) -> None:
         """Tell what is not there from what is empty, or of another type."""

@@ -21,8 +21,9 @@ from __future__ import annotations
 
 import math
 import struct
-from functools import lru_cache
-from typing import Final, NamedTuple, TypeAlias
+from collections.abc import Callable
+from functools import lru_cache, partial
+from typing import Final, NamedTuple, TypeAlias, cast
 from zlib import crc32
 
 from layercache.entry import CACHE_TAG, Stamps
@@ -75,6 +76,10 @@ class Frame(NamedTuple):
     payload: bytes
 
 
+# as the class itself does it, but for the Python around it, which takes as long
+_frame: Final = cast("Callable[[Parts], Frame]", partial(tuple.__new__, Frame))
+
+
 def pack(frame: Frame | Parts, key: bytes) -> bytes:
     """Return the bytes to keep under the physical `key`; `EncodeError` for tags of too many bytes."""
     stages, created_at, fresh_until, dead_at, stamps, payload = frame
@@ -118,30 +123,23 @@ def unpack(data: bytes, key: bytes) -> Frame:
     The check comes first, so that what follows meets only what some writer meant to write: a
     frame of ours, or one of a program that has the format wrong.
     """
-    begins, flags, names, count, own = _parsed_head(data)
-    payload, times = data[begins:-4], data[_TIMES_AT:_HEAD_AT]
-    check = crc32(payload, crc32(data[_HEAD_AT:begins], crc32(key))) ^ crc32(times)
+    begins = _payload_at(data)
+    times, head, payload = data[_TIMES_AT:_HEAD_AT], data[_HEAD_AT:begins], data[begins:-4]
+    check = crc32(payload, crc32(head, crc32(key))) ^ crc32(times)
     if check != int.from_bytes(data[-4:]):
         raise BadFrame("altered")
-    if flags:
-        raise BadFrame("flags")
-    tags_at = _NAMES_AT + names
-    stamps: Stamps = ((CACHE_TAG, own),) if own else ()
-    if count or tags_at != begins:
-        stamps += _tags(data[tags_at:begins], count)
+    stages, stamps = _read_head(head)
     all_times = int.from_bytes(times)
     fresh, dead = all_times >> 48 & _FOR_EVER, all_times & _FOR_EVER
     fresh_until = math.inf if fresh == _FOR_EVER else fresh / 1000
     dead_at = math.inf if dead == _FOR_EVER else dead / 1000
-    stages = _stages(data[_NAMES_AT:tags_at])
-    return Frame(stages, (all_times >> 96) / 1000, fresh_until, dead_at, stamps, payload)
+    return _frame((stages, (all_times >> 96) / 1000, fresh_until, dead_at, stamps, payload))
 
 
 def unpack_stamps(data: bytes) -> Stamps:
     """Return the stamps of a frame that begins with `data`, unchecked; `BadFrame` where its head is not whole."""
-    begins, _, names, count, own = _parsed_head(data)
-    tags = _tags(data[_NAMES_AT + names : begins], count)
-    return ((CACHE_TAG, own), *tags) if own else tags
+    _, stamps = _read_head(data[_HEAD_AT : _payload_at(data)])
+    return stamps
 
 
 def is_of_another_version(data: bytes) -> bool:
@@ -151,15 +149,29 @@ def is_of_another_version(data: bytes) -> bool:
     )
 
 
-def _parsed_head(data: bytes) -> tuple[int, int, int, int, int]:
-    if len(data) < _NAMES_AT + 4 or data[:_VERSION_AT] != _OPENING[:_VERSION_AT]:
-        raise BadFrame("foreign")
-    if data[_VERSION_AT] != _OPENING[_VERSION_AT]:
-        raise BadFrame("version")
-    begins, flags, names, count, own = _HEAD.unpack_from(data, _HEAD_AT)
-    if not _NAMES_AT + names <= begins <= len(data) - 4:
+def _payload_at(data: bytes) -> int:
+    if data[:_TIMES_AT] != _OPENING or len(data) < _NAMES_AT + 4:
+        raise BadFrame("version" if is_of_another_version(data) else "foreign")
+    begins = data[_HEAD_AT] << 8 | data[_HEAD_AT + 1]
+    if not _NAMES_AT <= begins <= len(data) - 4:
         raise BadFrame("length")
-    return begins, flags, names, count, own
+    return begins
+
+
+@lru_cache(maxsize=256)
+def _read_head(head: bytes) -> tuple[tuple[str, ...], Stamps]:
+    """Return the stages and the stamps."""
+    _, flags, length, count, own = _HEAD.unpack_from(head)
+    if flags:
+        raise BadFrame("flags")
+    names, tags = head[_HEAD.size : _HEAD.size + length], head[_HEAD.size + length :]
+    if len(names) < length:
+        raise BadFrame("length")
+    try:
+        stages = tuple(names.decode().split(","))
+    except UnicodeDecodeError as error:
+        raise BadFrame("malformed") from error
+    return stages, (((CACHE_TAG, own),) if own else ()) + _tags(tags, count)
 
 
 def _tags(data: bytes, count: int) -> Stamps:
@@ -175,11 +187,3 @@ def _tags(data: bytes, count: int) -> Stamps:
     if offset != len(data):
         raise BadFrame("length")
     return tuple(stamps)
-
-
-@lru_cache(maxsize=64)  # a backend has one pipeline, so a handful of names
-def _stages(names: bytes) -> tuple[str, ...]:
-    try:
-        return tuple(names.decode().split(","))
-    except UnicodeDecodeError as error:
-        raise BadFrame("malformed") from error
