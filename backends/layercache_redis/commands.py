@@ -311,7 +311,7 @@ class Commands:
             for part, writing, reply in zip(parts, writings, replies, strict=True):
                 if type(reply) is bytes:  # the current stamp, which is not the one we took for it
                     others.append(part)
-                    taken = self._corrected(reply)
+                    taken = self._corrected(reply, taken)
                 elif isinstance(reply, Refusal):
                     refused += part
                     if len(refused) == len(entries):
@@ -356,7 +356,7 @@ class Commands:
             frame = self._frame(change.entry, at, taken.stamp)
             (reply,) = yield from self._evaluated(ADD, [self._script(ADD, [at], taken, px, frame, px)])
             if type(reply) is bytes:
-                taken = self._corrected(reply)
+                taken = self._corrected(reply, taken)
                 continue
             if self._checked(reply) == 1:
                 self._learn_taken(taken)
@@ -551,10 +551,12 @@ class Commands:
         proposed = new_stamp()
         return _Taken(proposed, proposed, version)
 
-    def _corrected(self, reply: bytes) -> _Taken:
-        """Return what to take for the stamp after a script has said what it is: what was known was wrong."""
-        self._stamps.forget(CACHE_TAG)
-        return _Taken(_STAMP.unpack(reply)[0], new_stamp(), self._stamps.version)
+    def _corrected(self, reply: bytes, taken: _Taken) -> _Taken:
+        """Return what to take for the stamp after a script has said that it is not what was `taken` for it."""
+        (current,) = _STAMP.unpack(reply)
+        # known from now on: of many tasks that begin at once, each would else make the others forget it again
+        self._stamps.learn([(CACHE_TAG, current)], taken.version)
+        return _Taken(current, new_stamp(), self._stamps.version)
 
     def _learn_taken(self, taken: _Taken) -> None:
         """A script has stored what carries that stamp, so it is the current one."""

@@ -154,6 +154,34 @@ class TestTogether:
         assert in_a_loop(main) == list(values.values())
 
 
+def test_tasks_that_begin_before_the_stamp_is_known_join_from_their_second_set_on(
+    open_cache: Callable[[], Cache[Any]],
+    server: redis.Redis,
+    in_a_loop: Loops,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("layercache_redis.log.Log.is_current", lambda self: True)
+    cache, tasks, sets = open_cache(), 20, 10
+
+    async def sets_of(task: int) -> None:
+        for number in range(sets):
+            await cache.aset(f"k{task}", number)
+
+    async def main() -> int:
+        await cache.aclear()  # so that there is a stamp
+        cache._layer.space._commands._stamps.forget()  # type: ignore[attr-defined]
+        before = server.info("commandstats")["cmdstat_evalsha"]["calls"]
+        await asyncio.gather(*map(sets_of, range(tasks)))
+        after: int = server.info("commandstats")["cmdstat_evalsha"]["calls"]
+        found = await cache.aget_many([f"k{task}" for task in range(tasks)])
+        assert list(found.values()) == [sets - 1] * tasks
+        await cache.aclose()
+        return after - before
+
+    # one by one at first, and once more when told the stamp; then two in a turn, and never again 400 in all
+    assert in_a_loop(main) <= 2 * tasks + 2 * sets + tasks
+
+
 @pytest.mark.parametrize("is_connected", [True, False], ids=["connected", "connecting"])
 @pytest.mark.parametrize("answers_wait", [True, False], ids=["answers late", "answers at once"])
 @pytest.mark.parametrize("sets_are_joined", [True, False], ids=["sets in one script", "sets one by one"])
