@@ -109,19 +109,23 @@ class Writing:
 
     Attributes:
         stamp: that one.
+        stamps: it alone, as frames carry it.
         ats: the names of the values.
         pxs: for how many milliseconds each is kept, 0 for ever.
         names, frames: words of the call, each behind its length.
+        prolongs: whether the call prolongs the life of the stamp.
     """
 
-    __slots__ = ("ats", "frames", "names", "pxs", "stamp")
+    __slots__ = ("ats", "frames", "names", "prolongs", "pxs", "stamp", "stamps")
 
     def __init__(self, stamp: int) -> None:
         self.stamp = stamp
+        self.stamps: Stamps = ((CACHE_TAG, stamp),)
         self.ats: list[bytes] = []
         self.pxs: list[int] = []
         self.names: list[int | bytes] = []
         self.frames: list[int | bytes] = []
+        self.prolongs = False
 
 
 class Commands:
@@ -246,8 +250,13 @@ class Commands:
 
     def set(self, key: str, entry: Entry) -> Steps[bool]:
         writing = self.added(None, key, entry)
-        if writing is None or not (yield from self.set_written(writing)):
-            yield from self.set_many({key: entry})  # what else the reply may be, is seen to there
+        if writing is not None:
+            (reply,) = yield Packed(self.set_call(writing), 1)
+            if self.is_stored(writing, reply):
+                if self._setting.cluster:
+                    yield from self._stored(writing.ats, ((CACHE_TAG, writing.stamp),), writing.pxs[0])
+                return True
+        yield from self.set_many({key: entry})  # what else the reply may be, is seen to there
         return True
 
     def added(self, writing: Writing | None, key: str, entry: Entry) -> Writing | None:
@@ -263,21 +272,27 @@ class Commands:
 
     def _put(self, writing: Writing, key: str, entry: Entry) -> None:
         at, px = self._names.value(key), self._px(entry)
-        lease, frame, digits = self._names.lease(at), self._frame(entry, at, writing.stamp), b"%d" % px
+        lease, digits = self._names.lease(at), b"%d" % px
+        stamps = _carried(writing.stamps, entry) if entry.stamps else writing.stamps
+        frame = self._pipeline.encode(entry, at, stamps)
         writing.ats.append(at)
         writing.pxs.append(px)
         writing.names += (len(at), at, len(lease), lease)
         writing.frames += (len(frame), frame, len(digits), digits)
 
-    def set_written(self, writing: Writing) -> Steps[bool]:
-        """Store all of it; return whether it went as usual. If not, store each by `set_many`."""
-        longest, stamp = _longest(writing.pxs), writing.stamp
-        lasts = self._lasts(CACHE_TAG, stamp, longest)
-        (reply,) = yield Packed(self._set_call(writing, new_stamp(), "" if lasts else _life(longest)), 1)
+    def set_call(self, writing: Writing) -> bytes:
+        """Return the call of the script that stores all of it, as it is sent; for `is_stored`."""
+        longest = _longest(writing.pxs)
+        writing.prolongs = not self._lasts(CACHE_TAG, writing.stamp, longest)
+        return self._set_call(writing, new_stamp(), _life(longest) if writing.prolongs else "")
+
+    def is_stored(self, writing: Writing, reply: Any) -> bool:
+        """Return whether the call went as usual; if not, each has to be stored by `set`. In a cluster, where a script
+        sees its own key alone, there is more to do."""
         if reply != 1:
             return False
-        if self._setting.cluster or not lasts:
-            yield from self._stored(writing.ats, ((CACHE_TAG, stamp),), longest)
+        if writing.prolongs and not self._setting.cluster:
+            self._seen_to_last({CACHE_TAG: writing.stamp}, _longest(writing.pxs), self._now())
         return True
 
     def _set_call(self, writing: Writing, fresh: int, life: int | str) -> bytes:
@@ -576,22 +591,24 @@ class Commands:
         while.
         """
         now = self._now()
-        life = _life(px)
-        lasts = math.inf if px == 0 else now + 0.75 * life / 1000
         short = {tag: stamp for tag, stamp in stamps if not self._lasts(tag, stamp, px)}
         if not short:
             return
         commands = [
-            self._stamp_script(STAMP, tag, new_stamp(), life)
+            self._stamp_script(STAMP, tag, new_stamp(), _life(px))
             for tag in short
             if self._setting.cluster or tag != CACHE_TAG
         ]
         if commands:
             for reply in (yield from self._evaluated(STAMP, commands)):
                 self._checked(reply)
+        self._seen_to_last(short, px, now)
+
+    def _seen_to_last(self, stamps: Mapping[str, int], px: int, now: float) -> None:
+        lasts = math.inf if px == 0 else now + 0.75 * _life(px) / 1000
         if len(self._lasting) > _MOST_TAGS:
             self._lasting.clear()
-        self._lasting.update((tag, (stamp, lasts)) for tag, stamp in short.items())
+        self._lasting.update((tag, (stamp, lasts)) for tag, stamp in stamps.items())
 
     def _lasts(self, tag: str, stamp: int, px: int) -> bool:
         """Whether the stamp of `tag` was seen to live longer than an entry that is stored now."""
@@ -668,10 +685,7 @@ class Commands:
     # -- parts
 
     def _frame(self, entry: Entry, at: bytes, stamp: int) -> bytes:
-        carried: Stamps = ((CACHE_TAG, stamp),)
-        if entry.stamps:
-            carried += tuple(pair for pair in entry.stamps if pair[0] != CACHE_TAG)
-        return self._pipeline.encode(entry, at, carried)
+        return self._pipeline.encode(entry, at, _carried(((CACHE_TAG, stamp),), entry))
 
     def _px(self, entry: Entry) -> int:
         """The milliseconds that the server keeps `entry`, 0 for ever."""
@@ -785,6 +799,11 @@ class Commands:
         if isinstance(reply, Refusal):
             raise BackendError(self._setting.backend, f"the server refused: {reply}") from reply
         return reply
+
+
+def _carried(own: Stamps, entry: Entry) -> Stamps:
+    """Return the stamps of a frame of `entry` that carries `own` for the cache's."""
+    return own + tuple(pair for pair in entry.stamps if pair[0] != CACHE_TAG)
 
 
 def _life(px: int) -> int:

@@ -50,6 +50,8 @@ _NAMES_AT: Final = _HEAD_AT + _HEAD.size
 _TAG: Final = struct.Struct(">HQ")
 _CHECK: Final = struct.Struct(">I")
 _FOR_EVER: Final = (1 << 48) - 1
+_LATEST: Final = 2.8e11  # seconds: beyond 8,900 years is for ever, and before 1970 nothing was
+_UP: Final = 0.001  # milliseconds: 130.045 * 1000 is a little less than 130045
 MAX_PAYLOAD: Final = (1 << 32) - 1  # what a store's own string lengths can say
 
 
@@ -91,14 +93,16 @@ def pack(frame: Frame | Parts, key: bytes) -> bytes:
 
 def pack_times(created_at: float, fresh_until: float, dead_at: float) -> bytes:
     """Return how a frame spells its times, seconds of the wall clock: rounded down to milliseconds."""
-    fresh = _ms(fresh_until)
-    dead = fresh if dead_at == fresh_until else _ms(dead_at)
-    return (_ms(created_at) << 96 | fresh << 48 | dead).to_bytes(_TIMES_SIZE)
+    if 0.0 <= created_at <= fresh_until <= dead_at < _LATEST:  # nearly always, and then in half the time
+        created, fresh = int(created_at * 1000 + _UP), int(fresh_until * 1000 + _UP)
+        dead = fresh if dead_at == fresh_until else int(dead_at * 1000 + _UP)
+    else:
+        created, fresh, dead = _ms(created_at), _ms(fresh_until), _ms(dead_at)
+    return (created << 96 | fresh << 48 | dead).to_bytes(_TIMES_SIZE)
 
 
 def _ms(seconds: float) -> int:
-    # 130.045 * 1000 is a little less than 130045; beyond 8,900 years is for ever, and before 1970 nothing was
-    return int(seconds * 1000 + 0.001) if 0.0 <= seconds < 2.8e11 else _FOR_EVER if seconds > 0.0 else 0
+    return _FOR_EVER if seconds >= _LATEST else max(0, int(seconds * 1000 + _UP))
 
 
 @lru_cache(maxsize=256)  # entries without tags all have the same
