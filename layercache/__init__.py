@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from layercache._version import __version__
 from layercache.caches import Caches, aclose, cache, close, configure, get_cache
-from layercache.decorator import cached
+from layercache.decorator import AsyncCachedFunction, CachedFunction, cached
 from layercache.durations import DEFAULT, Ttl
 from layercache.entry import MISSING
 from layercache.errors import (
@@ -23,10 +23,13 @@ from layercache.errors import (
     DecodeError,
     EncodeError,
     InvalidKey,
+    InvalidOption,
     InvalidTtl,
     KeyNotFound,
+    LoadTimeout,
     MissingExtra,
     NotACounter,
+    RecursiveLoad,
     UnknownBackend,
     UnknownCache,
     UnknownEviction,
@@ -38,29 +41,39 @@ from layercache.errors import (
 from layercache.keys import make_key
 
 if TYPE_CHECKING:
+    from layercache.core.context import LoadContext, NotModified, current_load
     from layercache.core.layer import LayerStats
+    from layercache.core.policy import LoadOptions
     from layercache.face import Cache, CacheStats
 
 __all__ = [
     "DEFAULT",
     "MISSING",
+    "AsyncCachedFunction",
     "BackendError",
     "BackendTimeout",
     "Cache",
     "CacheClosed",
     "CacheError",
     "CacheStats",
+    "CachedFunction",
     "Caches",
     "CircuitOpen",
     "ConfigError",
     "DecodeError",
     "EncodeError",
     "InvalidKey",
+    "InvalidOption",
     "InvalidTtl",
     "KeyNotFound",
     "LayerStats",
+    "LoadContext",
+    "LoadOptions",
+    "LoadTimeout",
     "MissingExtra",
     "NotACounter",
+    "NotModified",
+    "RecursiveLoad",
     "Ttl",
     "UnknownBackend",
     "UnknownCache",
@@ -75,19 +88,27 @@ __all__ = [
     "cached",
     "close",
     "configure",
+    "current_load",
     "get_cache",
     "make_key",
 ]
 
 
+_LATE = {
+    "Cache": "face",
+    "CacheStats": "face",
+    "LayerStats": "core.layer",
+    "LoadContext": "core.context",
+    "LoadOptions": "core.policy",
+    "NotModified": "core.context",
+    "current_load": "core.context",
+}
+
+
 def __getattr__(name: str) -> Any:
-    # types for annotations: their modules import asyncio, which waits until somebody asks for one
-    if name in {"Cache", "CacheStats"}:
-        from layercache import face
+    # their modules import asyncio and inspect, which wait until somebody asks for one
+    if name not in _LATE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
 
-        return getattr(face, name)
-    if name == "LayerStats":
-        from layercache.core import layer
-
-        return layer.LayerStats
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"layercache.{_LATE[name]}"), name)

@@ -5,7 +5,7 @@ Rule: a twin differs from its verb in nothing but how it waits.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, Unpack, cast, overload
@@ -387,12 +387,27 @@ class Cache(Generic[T]):
         key: str | None = None,
         *,
         ttl: Ttl | Callable[..., Ttl] = DEFAULT,
+        ignore: Iterable[str] = (),
         **options: Unpack[LoadOptions],
     ) -> Decorator:
         """Return a decorator that caches what a function, `def` or `async def`, returns; see `layercache.cached`."""
         from layercache.decorator import Decorator
 
-        return Decorator(lambda: self, key, ttl, options)
+        return Decorator(lambda: self, key, ttl, options, ignore)
+
+    # -- for the decorator, which has looked near already, and has its options checked
+
+    def _load(self, key: str, loader: Callable[[], Any], overrides: Overrides) -> Any:
+        return run(self._loading.get_or_set(self._inline, key, loader, overrides))
+
+    def _aload(self, key: str, loader: Callable[[], Any], overrides: Overrides) -> Coroutine[Any, Any, Any]:
+        return self._loading.get_or_set(self._loop, key, loader, overrides)
+
+    def _reload(self, key: str, loader: Callable[[], Any], overrides: Overrides) -> Any:
+        return run(self._loading.refresh(self._inline, key, loader, overrides))
+
+    def _areload(self, key: str, loader: Callable[[], Any], overrides: Overrides) -> Coroutine[Any, Any, Any]:
+        return self._loading.refresh(self._loop, key, loader, overrides)
 
     # -- the whole
 
