@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from layercache._version import __version__
 from layercache.caches import Caches, aclose, cache, close, configure, get_cache
-from layercache.decorator import AsyncCachedFunction, CachedFunction, cached
+from layercache.decorator import cached
 from layercache.durations import DEFAULT, Ttl
 from layercache.entry import MISSING
 from layercache.errors import (
@@ -41,10 +41,12 @@ from layercache.errors import (
 from layercache.keys import make_key
 
 if TYPE_CHECKING:
+    from layercache.callables import AsyncCachedFunction, CachedFunction
     from layercache.core.context import LoadContext, NotModified, current_load
     from layercache.core.layer import LayerStats
     from layercache.core.policy import LoadOptions
     from layercache.face import Cache, CacheStats
+    from layercache.warming import Schedule, WarmReport
 
 __all__ = [
     "DEFAULT",
@@ -74,6 +76,7 @@ __all__ = [
     "NotACounter",
     "NotModified",
     "RecursiveLoad",
+    "Schedule",
     "Ttl",
     "UnknownBackend",
     "UnknownCache",
@@ -81,6 +84,7 @@ __all__ = [
     "UnknownName",
     "UnknownStage",
     "ValueTooLarge",
+    "WarmReport",
     "WouldDeadlock",
     "__version__",
     "aclose",
@@ -95,12 +99,16 @@ __all__ = [
 
 
 _LATE = {
+    "AsyncCachedFunction": "callables",
     "Cache": "face",
     "CacheStats": "face",
+    "CachedFunction": "callables",
     "LayerStats": "core.layer",
     "LoadContext": "core.context",
     "LoadOptions": "core.policy",
     "NotModified": "core.context",
+    "Schedule": "warming",
+    "WarmReport": "warming",
     "current_load": "core.context",
 }
 

@@ -55,6 +55,19 @@ class Parameters:
         call.apply_defaults()
         return dict(call.arguments)
 
+    def call(self, item: Any, *, of_object: bool) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Return the arguments that an item of `warm` means, without the object of a method; `TypeError` where the
+        function cannot be called with them."""
+        args = item if isinstance(item, tuple) else () if isinstance(item, dict) else (item,)
+        kwargs = dict(item) if isinstance(item, dict) else {}
+        try:
+            self.signature.bind(*((None,) if of_object else self.owner), *args, **kwargs)
+        except TypeError as error:
+            raise TypeError(
+                f"warm lists {item!r}, which {self.name} cannot be called with: {error}"
+            ) from None
+        return args, kwargs
+
     def fields(self, what: str, template: str, error: type[ValueError] = ValueError) -> list[_Field]:
         """Return the pairs of text and parameter that `template` consists of; raise `error` for another name."""
         parsed = list(Formatter().parse(template))

@@ -6,37 +6,30 @@ class body becomes a descriptor, so that what it is bound to an object has the s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from functools import lru_cache, partial, update_wrapper, wraps
 from types import MethodType
-from typing import (
-    TYPE_CHECKING,
-    Any,
-    Concatenate,
-    Final,
-    ParamSpec,
-    Protocol,
-    TypeVar,
-    Unpack,
-    get_type_hints,
-    overload,
-)
+from typing import TYPE_CHECKING, Any, Final, Unpack, get_type_hints, overload
+from weakref import WeakValueDictionary
 
 from layercache.caches import closings, get_cache
-from layercache.durations import DEFAULT, Ttl
+from layercache.durations import DEFAULT, Duration, Ttl
 from layercache.entry import MISSING
+from layercache.errors import InvalidOption
 
 if TYPE_CHECKING:
+    from typing import ParamSpec, TypeVar
+
     from layercache.arguments import KeyOf, OverridesOf, Parameters
+    from layercache.callables import AsyncCachedFunction, CachedFunction
     from layercache.core.policy import LoadOptions
+    from layercache.core.warming import Item
     from layercache.face import Cache
 
-__all__ = ["AsyncCachedFunction", "CachedFunction", "Decorator", "cached"]
+    P = ParamSpec("P")
+    R = TypeVar("R")
 
-P = ParamSpec("P")
-Q = ParamSpec("Q")
-R = TypeVar("R")
-R_co = TypeVar("R_co", covariant=True)
+__all__ = ["Calls", "Decorator", "cached", "declared"]
 
 
 def cached(
@@ -45,6 +38,8 @@ def cached(
     cache: str = "default",
     ttl: Ttl | Callable[..., Ttl] = DEFAULT,
     ignore: Iterable[str] = (),
+    warm: Iterable[Any] | None = None,
+    refresh_every: Duration | None = None,
     **options: Unpack[LoadOptions],
 ) -> Decorator:
     """Return a decorator that caches what a function, `def` or `async def`, returns.
@@ -60,6 +55,9 @@ def cached(
         ttl: how long a result lives; left out, the cache's own or the key's pattern's. Or a function of the result,
             which is given the arguments that it has parameters for: `lambda quote, period: ...`.
         ignore: the names of parameters that are left out of the key, such as "self".
+        warm: the calls of which `warm()` of the function, and `layercache warm`, load the results: each a tuple of
+            positional arguments, a dict of keyword arguments, or a single argument.
+        refresh_every: has `warm()` keep them warm from then on, in this process.
         options: what the loads do otherwise than the settings say; see `LoadOptions`. Each of `tags` may be a template
             as well; a function that gives them is called as that for `ttl` is.
 
@@ -67,74 +65,7 @@ def cached(
     Calls with the same key share one run of the function, in every process as far as the backend is shared. It finds
     its load with `current_load()`.
     """
-    return Decorator(partial(get_cache, cache), key, ttl, options, ignore)
-
-
-class CachedFunction(Protocol[P, R_co]):
-    """What `@cached` makes of a `def`."""
-
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co: ...
-
-    def key(self, *args: P.args, **kwargs: P.kwargs) -> str:
-        """Return the key of the result for these arguments."""
-        ...
-
-    def invalidate(self, *args: P.args, **kwargs: P.kwargs) -> bool:
-        """Forget the result for these arguments, one that is being loaded as well; return whether there was one."""
-        ...
-
-    def refresh(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
-        """Run the function whatever is there, and keep and return its result. What it raises is raised, and what was
-        there stays."""
-        ...
-
-    def peek(self, *args: P.args, **kwargs: P.kwargs) -> R_co | None:
-        """Return the result that is kept, fresh or stale, or None; runs nothing and counts nothing."""
-        ...
-
-    def uncached(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
-        """Run the function itself; nothing is read or kept."""
-        ...
-
-    @overload
-    def __get__(self, instance: None, owner: Any = None, /) -> CachedFunction[P, R_co]: ...
-    @overload
-    def __get__(
-        self: CachedFunction[Concatenate[Any, Q], R], instance: object, owner: Any = None, /
-    ) -> CachedFunction[Q, R]: ...
-
-
-class AsyncCachedFunction(Protocol[P, R_co]):
-    """What `@cached` makes of an `async def`: as `CachedFunction`, to be awaited."""
-
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R_co]: ...
-
-    def key(self, *args: P.args, **kwargs: P.kwargs) -> str:
-        """Return the key of the result for these arguments; not awaited."""
-        ...
-
-    async def invalidate(self, *args: P.args, **kwargs: P.kwargs) -> bool:
-        """As for a `def`."""
-        ...
-
-    async def refresh(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
-        """As for a `def`."""
-        ...
-
-    async def peek(self, *args: P.args, **kwargs: P.kwargs) -> R_co | None:
-        """As for a `def`."""
-        ...
-
-    def uncached(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R_co]:
-        """As for a `def`: the function itself."""
-        ...
-
-    @overload
-    def __get__(self, instance: None, owner: Any = None, /) -> AsyncCachedFunction[P, R_co]: ...
-    @overload
-    def __get__(
-        self: AsyncCachedFunction[Concatenate[Any, Q], R], instance: object, owner: Any = None, /
-    ) -> AsyncCachedFunction[Q, R]: ...
+    return Decorator(partial(get_cache, cache), key, ttl, options, ignore, warm, refresh_every)
 
 
 class Decorator:
@@ -151,6 +82,8 @@ class Decorator:
         ttl: Any,
         options: Mapping[str, Any],
         ignore: Iterable[str] = (),
+        warm: Iterable[Any] | None = None,
+        refresh_every: Any = None,
     ) -> None:
         from layercache.core.policy import Overrides
 
@@ -161,6 +94,7 @@ class Decorator:
         Overrides(ttl, options)
         self._cache, self._key, self._ttl, self._options = cache, key, ttl, options
         self._ignore = tuple(ignore)
+        self._warm, self._every = _checked_warm(warm, refresh_every)
 
     # an `async def` is a function that returns a coroutine, too: the first that fits is meant
     @overload
@@ -178,21 +112,32 @@ class Decorator:
 
         _check(function, self._key)
         parameters = Parameters(function, self._ignore)
-        calls = (_AsyncCalls if inspect.iscoroutinefunction(function) else _Calls)(
+        calls = (_AsyncCalls if inspect.iscoroutinefunction(function) else Calls)(
             function,
             parameters,
             key_maker(function, parameters, self._key),
             overrides_maker(parameters, self._ttl, self._options),
             self._cache,
         )
-        return calls.method() if _is_in_a_class_body(function) else calls.function()
+        in_class = _is_in_a_class_body(function)
+        if self._warm is not None:
+            calls.declare(self._warm, self._every, of_object=in_class and parameters.names[:1] in _OBJECTS)
+        return calls.method() if in_class else calls.function()
 
 
-_ATTRIBUTES: Final = frozenset({"key", "invalidate", "refresh", "peek"})
+_ATTRIBUTES: Final = frozenset({"key", "invalidate", "refresh", "peek", "warm"})
+_OBJECTS: Final = (["self"], ["cls"])  # what a method calls its object
 
 
-class _Calls:
-    """A decorated `def`: what its calls do, and those of its attributes."""
+class Calls:
+    """A decorated `def`: what its calls do, and those of its attributes.
+
+    Attributes:
+        name: of the function, with its module.
+        is_async: whether its attributes are awaited.
+    """
+
+    is_async = False
 
     def __init__(
         self,
@@ -204,20 +149,24 @@ class _Calls:
     ) -> None:
         self._function, self._parameters = function, parameters
         self._key_of, self._overrides_of = key_of, overrides_of
-        self._view = _view_maker(function, cache)
+        self.view = _view_maker(function, cache)
+        self.name = f"{function.__module__}.{function.__qualname__}"
+        self._warm: list[tuple[tuple[Any, ...], dict[str, Any]]] | None = None
+        self._every: float | None = None
+        self._of_object = False
 
     def function(self) -> Any:
         call: Any = self._call()
         for name in _ATTRIBUTES:
             setattr(call, name, getattr(self, name))
-        call.uncached = self._function
+        call.uncached, call.calls = self._function, self
         return call
 
     def method(self) -> Any:
         return _Method(self.function())
 
     def _call(self) -> Callable[..., Any]:
-        view, key_of, function, overrides_of = self._view, self._key_of, self._function, self._overrides_of
+        view, key_of, function, overrides_of = self.view, self._key_of, self._function, self._overrides_of
 
         # a hit near asks for no `partial` and enters no verb: 0.4 µs where going through get_or_set took 3.4
         @wraps(function)
@@ -234,24 +183,57 @@ class _Calls:
         return self._key_of(args, kwargs)
 
     def invalidate(self, /, *args: Any, **kwargs: Any) -> Any:
-        return self._view().delete(self._key_of(args, kwargs))
+        return self.view().delete(self._key_of(args, kwargs))
 
     def refresh(self, /, *args: Any, **kwargs: Any) -> Any:
         key, loader = self._key_of(args, kwargs), partial(self._function, *args, **kwargs)
-        return self._view()._reload(key, loader, self._overrides_of(args, kwargs))  # noqa: SLF001
+        return self.view()._reload(key, loader, self._overrides_of(args, kwargs))  # noqa: SLF001
 
     def peek(self, /, *args: Any, **kwargs: Any) -> Any:
-        return self._view().peek(self._key_of(args, kwargs))
+        return self.view().peek(self._key_of(args, kwargs))
+
+    # -- warming
+
+    def declare(self, warm: Sequence[Any], every: float | None, *, of_object: bool) -> None:
+        """Have `warm` load what is listed; `TypeError` where it does not fit the function."""
+        self._every, self._of_object = every, of_object
+        self._warm = [self._parameters.call(item, of_object=of_object) for item in warm]
+        if not of_object:
+            for args, kwargs in self._warm:
+                self._key_of(args, kwargs)  # what cannot stand in a key is said now
+            _declared[id(self)] = self
+
+    def items(self, *owner: Any) -> list[Item]:
+        """Return what there is to warm, for the object that a method is bound to."""
+        from layercache.core.warming import Item
+
+        if self._warm is None:
+            raise InvalidOption(f"there is nothing to warm; name calls of {self.name} in @cached(warm=[...])")
+        if self._of_object and not owner:
+            raise TypeError(f"{self.name} is a method: call warm() on it as an object's, or on none at all")
+        found: dict[str, Item] = {}
+        for args, kwargs in self._warm:
+            args = owner + args  # noqa: PLW2901
+            key = self._key_of(args, kwargs)
+            found[key] = Item(key, partial(self._function, *args, **kwargs), self._overrides_of(args, kwargs))
+        return list(found.values())
+
+    def warm(self, /, *owner: Any, concurrency: int = 8) -> Any:
+        from layercache.warming import warm
+
+        return warm(self.view(), self.items(*owner), concurrency, self._every)
 
 
-class _AsyncCalls(_Calls):
+class _AsyncCalls(Calls):
     """A decorated `async def`."""
+
+    is_async = True
 
     def method(self) -> Any:
         return _AsyncMethod(self.function())
 
     def _call(self) -> Callable[..., Any]:
-        view, key_of, function, overrides_of = self._view, self._key_of, self._function, self._overrides_of
+        view, key_of, function, overrides_of = self.view, self._key_of, self._function, self._overrides_of
 
         @wraps(function)
         async def call(*args: Any, **kwargs: Any) -> Any:
@@ -264,14 +246,19 @@ class _AsyncCalls(_Calls):
         return call
 
     async def invalidate(self, /, *args: Any, **kwargs: Any) -> Any:
-        return await self._view().adelete(self._key_of(args, kwargs))
+        return await self.view().adelete(self._key_of(args, kwargs))
 
     async def refresh(self, /, *args: Any, **kwargs: Any) -> Any:
         key, loader = self._key_of(args, kwargs), partial(self._function, *args, **kwargs)
-        return await self._view()._areload(key, loader, self._overrides_of(args, kwargs))  # noqa: SLF001
+        return await self.view()._areload(key, loader, self._overrides_of(args, kwargs))  # noqa: SLF001
+
+    async def warm(self, /, *owner: Any, concurrency: int = 8) -> Any:
+        from layercache.warming import awarm
+
+        return await awarm(self.view(), self.items(*owner), concurrency, self._every)
 
     async def peek(self, /, *args: Any, **kwargs: Any) -> Any:
-        return await self._view().apeek(self._key_of(args, kwargs))
+        return await self.view().apeek(self._key_of(args, kwargs))
 
 
 # -- methods
@@ -331,6 +318,30 @@ class _Bound(partial[Any]):
 
     def __repr__(self) -> str:
         return f"<cached method {self.func.__qualname__} of {self.args[0]!r}>"
+
+
+# -- warming
+
+
+_declared: Final[WeakValueDictionary[int, Calls]] = WeakValueDictionary()
+
+
+def declared() -> list[Calls]:
+    """Return the functions that say what of them is to be warm, in the order of their decoration; no methods, as they
+    have no object."""
+    return list(_declared.values())
+
+
+def _checked_warm(warm: Any, every: Any) -> tuple[tuple[Any, ...] | None, float | None]:
+    if warm is None:
+        if every is not None:
+            raise InvalidOption("refresh_every keeps warm what `warm` lists; write @cached(warm=[...]) too")
+        return None, None
+    if isinstance(warm, str):
+        raise TypeError(f"warm takes several calls, such as [{warm!r}]; got one str")
+    from layercache.warming import checked_every
+
+    return tuple(warm), checked_every(every)
 
 
 def _is_in_a_class_body(function: Callable[..., Any]) -> bool:

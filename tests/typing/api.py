@@ -13,6 +13,7 @@ from layercache import (
     CachedFunction,
     Caches,
     LoadContext,
+    WarmReport,
     cache,
     cached,
     current_load,
@@ -108,7 +109,13 @@ class Market:
         raise NotImplementedError
 
 
+assert_type(quote.warm(concurrency=4), WarmReport)
+assert_type(quotes.warm(lambda key: Quote(), ["k"], refresh_every="1m"), WarmReport)
+quotes.warm(lambda key: "no quote", ["k"])  # type: ignore[arg-type,return-value]
+cached(warm=["AAPL", ("AAPL",), {"symbol": "AAPL"}], refresh_every="1m")
+
 market = Market()
+assert_type(market.quote.warm(), WarmReport)
 assert_type(market.quote("AAPL", live=True), Quote)
 assert_type(market.quote.key("AAPL"), str)
 assert_type(market.quote.invalidate("AAPL", live=True), bool)
@@ -132,7 +139,9 @@ async def main() -> None:
     assert_type(await aquote.peek("AAPL"), Quote | None)
     assert_type(await aquote.uncached("AAPL"), Quote)
     await aquote.refresh(7)  # type: ignore[arg-type]
+    assert_type(await aquote.warm(), WarmReport)
     assert_type(await market.aquote("AAPL"), Quote)
+    assert_type(await market.aquote.warm(), WarmReport)
     assert_type(market.aquote.key("AAPL"), str)
     assert_type(await market.aquote.refresh("AAPL"), Quote)
     assert_type(await market.aquote.peek("AAPL"), Quote | None)
@@ -145,3 +154,8 @@ async def main() -> None:
         raise NotImplementedError
 
     assert_type(await quotes.aget_or_set("k", load), Quote)
+
+    async def load_one(key: str) -> Quote:
+        raise NotImplementedError
+
+    assert_type(await quotes.awarm(load_one, ["k"]), WarmReport)
