@@ -210,7 +210,7 @@ class Calls:
         if self._warm is None:
             raise InvalidOption(f"there is nothing to warm; name calls of {self.name} in @cached(warm=[...])")
         if self._of_object and not owner:
-            raise TypeError(f"{self.name} is a method: call warm() on it as an object's, or on none at all")
+            raise TypeError(f"{self.name} is a method: it is warmed where it is bound to an object")
         found: dict[str, Item] = {}
         for args, kwargs in self._warm:
             args = owner + args  # noqa: PLW2901
