@@ -278,6 +278,8 @@ class TestMethods:
         a, b = cached()(Symbol("A").quote), cached()(Symbol("B").quote)
 
         assert (a(), b(), a("1d"), b(period="1d")) == (1, 2, 1, 2)
+        assert isinstance(a, types.FunctionType)
+        assert (a.peek("1d"), b.peek()) == (1, 2)
         assert cached("{self}:{period}")(Symbol("C").quote)() == 3
 
     def test_a_bound_method_of_what_cannot_be_spelled_is_refused(self) -> None:

@@ -334,8 +334,19 @@ class TestSchedules:
         source.down = set()
         eventually(lambda: len(caplog.records) == 2)
         assert caplog.records[1].message == "keeping 'a' warm works again"
+        rounds = schedule.rounds
+        eventually(lambda: schedule.rounds >= rounds + 2)
+        assert len(caplog.records) == 2
         assert schedule.is_running
         assert schedule.loads == 2
+
+        source.down = {"b"}
+        clock.advance(1)
+        eventually(lambda: len(caplog.records) == 3)
+        source.down = {"a"}
+        clock.advance(1)
+        eventually(lambda: len(caplog.records) == 5)
+        assert caplog.records[4].message.startswith(("keeping 'a' warm fails", "keeping 'b' warm works"))
 
     @pytest.mark.parametrize("end", ["report", "schedule", "cache", "world"])
     def test_it_is_over_when_it_is_cancelled_or_the_cache_is_closed(self, source: Source, end: str) -> None:
@@ -368,13 +379,14 @@ class TestSchedules:
         async def main() -> Any:
             report = await cache.awarm(source.aload, ["a"], refresh_every="1h")
             schedule: Any = report.schedule
+            await asyncio.sleep(0)  # it has begun, and sleeps
             if end == "another thread":
                 await asyncio.to_thread(report.cancel)
             elif end != "loop":
                 {"report": report.cancel, "cache": cache.close}[end]()
             if end != "loop":
                 await asyncio.wait([schedule._task], timeout=10)
-                assert schedule._task.done()
+                assert schedule._task.cancelled()
             return schedule
 
         schedule = asyncio.run(main())

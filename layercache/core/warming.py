@@ -92,7 +92,7 @@ class Round:
         plan = item.overrides.over(self._loading.verbs.policy.plan_for(item.key))
         if plan.ttl_of is not None or math.isinf(plan.ttl):
             return now + every / _YOUNG  # its age cannot be told: it has to last until the next round
-        return max(now, now + plan.ttl * (1.0 - plan.jitter) - _YOUNG * every)
+        return now + plan.ttl * (1.0 - plan.jitter) - _YOUNG * every  # before now: what is fresh is
 
 
 def _noting(loader: Callable[[], Any], note: Callable[[], object]) -> Callable[[], Any]:
