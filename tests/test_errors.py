@@ -87,7 +87,7 @@ EXAMPLES: list[tuple[CacheError, dict[str, Any], str]] = [
     ),
     (InvalidKey("a key has at least one character"), {}, "a key has at least one character"),
     (InvalidTtl("'x' is no duration"), {}, "'x' is no duration"),
-    (InvalidOption("a tag is text"), {}, "a tag is text"),
+    (InvalidOption("no tag is named"), {}, "no tag is named"),
     (KeyNotFound("n"), {"key": "n"}, "there is no 'n' to increment; set it first, or use add(key, 0)"),
     (NotACounter("n", "str"), {"key": "n", "kind": "str"}, "'n' holds a str; only an int can be incremented"),
     (EncodeError("JSON cannot carry it"), {}, "JSON cannot carry it"),
@@ -117,17 +117,17 @@ EXAMPLES: list[tuple[CacheError, dict[str, Any], str]] = [
         "backend 'shared': cache.internal:6379 is left alone",
     ),
     (
-        LoadTimeout("k", 0.25),
-        {"key": "k", "seconds": 0.25, "errno": None},
-        "'k' was not loaded within 0.25 s; it may be by now",
+        LoadTimeout("quote:AAPL", 1.5),
+        {"key": "quote:AAPL", "seconds": 1.5, "errno": None},
+        "'quote:AAPL' was not loaded within 1.5 s; it may be by now",
     ),
     (WouldDeadlock("never"), {}, "never"),
     (
         RecursiveLoad("k"),
         {"key": "k"},
         (
-            "the load of 'k' waits for itself; a loader must not ask for its own key, nor for one whose "
-            "loader asks for it"
+            "the load of 'k' waits for itself; a loader must not ask for its own key, "
+            "nor for one whose loader asks for it"
         ),
     ),
     (

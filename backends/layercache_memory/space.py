@@ -9,7 +9,7 @@ from sys import getsizeof
 from threading import Lock
 from typing import Any, Final
 
-from layercache.core.tickets import Tickets
+from layercache.core.tickets import Ticket, Tickets
 from layercache.entry import CACHE_TAG, MISSING, Entry, Stamps
 from layercache.spi import Change, KeySpace, Serializer
 from layercache_memory.record import Kind, Origin, Record
@@ -64,10 +64,14 @@ class MemorySpace(KeySpace):
         if record is None:
             return None
         with self._storage.lock:  # so that value and times are of one `set`
-            if self.now() >= (record.dead_at if stale else record.fresh_until):
+            now = self.now()
+            if now >= (record.dead_at if stale else record.fresh_until):
                 return None
             record.hits += 1
-            return _entry(record)
+            entry = _entry(record)
+            if now < record.hit_until:
+                entry.spread = 0.0  # not to be refreshed yet
+            return entry
 
     def hits(self) -> int:
         return self.retired_hits + sum(record.hits for record in list(self.records.values()))
@@ -111,6 +115,14 @@ class MemorySpace(KeySpace):
             if changed is not None:
                 self._keep(key, changed, now)
             return changed
+
+    def fill(self, ticket: Ticket, entry: Entry) -> bool:
+        now = self.now()
+        with self._storage.lock:
+            permitted = ticket.permits(entry)
+            if permitted:
+                self._keep(ticket.key, entry, now)
+            return permitted
 
     def delete(self, key: str) -> bool:
         now = self.now()

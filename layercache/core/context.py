@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from enum import Enum
 from functools import partial
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from layercache.core.policy import checked_tags
 from layercache.durations import DEFAULT, Ttl, parse_duration
-from layercache.entry import MISSING
+from layercache.entry import MISSING, Entry
 
 if TYPE_CHECKING:
     from layercache.core.flights import Flight
@@ -54,19 +54,21 @@ class LoadContext(Generic[T]):
         seconds: what the load took, once it is over.
     """
 
-    __slots__ = ("_stale", "_ttl", "flights", "key", "seconds", "tags")
+    __slots__ = ("_read", "_stale", "_ttl", "flights", "key", "seconds", "tags")
 
-    def __init__(self, key: str, stale: Callable[[], Any], flights: tuple[Flight, ...]) -> None:
+    def __init__(
+        self, key: str, stale: Entry | None, read: Callable[[Entry], Any], flights: Sequence[Flight]
+    ) -> None:
         self.key, self.flights = key, flights
         self.tags: tuple[str, ...] = ()
         self.seconds = 0.0
-        self._stale = stale
+        self._stale, self._read = stale, read
         self._ttl: Ttl = DEFAULT
 
     @property
     def stale(self) -> T | None:
         """The value that is there and stale, or about to be; None where there is none."""
-        value = self._stale()
+        value = MISSING if self._stale is None else self._read(self._stale)
         return None if value is MISSING else value
 
     @property

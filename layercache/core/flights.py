@@ -9,16 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
-from layercache.entry import Entry, Missing
-
-if TYPE_CHECKING:
-    from concurrent.futures import Future
+from layercache.core.policy import Plan
+from layercache.entry import MISSING, Entry, Missing
 
 __all__ = ["Flight", "Flights", "Landed", "LoadAbandoned", "LoadOverdue", "Party", "waits_in_a_circle"]
 
-Landed: TypeAlias = "Entry | Missing"
+Landed: TypeAlias = Entry | Missing
 """What a flight lands with: the entry, or `MISSING` where the loader said that there is nothing to store."""
 
 
@@ -37,29 +35,40 @@ class Party:
         thread: the one that the load goes on on; 0 while that is not known.
         aboard: how many they are, the leader among them.
         give_up: ends the load; None where it goes on whoever leaves.
+        job: whatever has to be kept for as long as the load goes on.
     """
 
-    __slots__ = ("aboard", "give_up", "thread")
+    __slots__ = ("aboard", "give_up", "job", "thread")
 
-    def __init__(self, thread: int) -> None:
-        self.thread = thread
-        self.aboard = 0
+    def __init__(self, thread: int, aboard: int) -> None:
+        self.thread, self.aboard = thread, aboard
         self.give_up: Callable[[], object] | None = None
+        self.job: object = None
 
 
 class Flight:
     """One load under way.
 
+    Nobody can sink it but its leader: a follower that leaves does no more than forget to look.
+
     Attributes:
-        future: cannot be cancelled, so no follower can sink it.
+        key: what is loaded.
+        plan: how.
         party: who waits for it.
+        is_over: whether it has landed or failed; the two that follow are set before.
+        landed, error: what it landed with, or what it failed with.
+        wakes: called when it is over. Who waits appends to it and then looks at `is_over`, so either sees the other.
         waits_for: the flights that its loader waits for itself.
     """
 
-    __slots__ = ("future", "party", "waits_for")
+    __slots__ = ("error", "is_over", "key", "landed", "party", "plan", "waits_for", "wakes")
 
-    def __init__(self, future: Future[Landed], party: Party) -> None:
-        self.future, self.party = future, party
+    def __init__(self, key: str, plan: Plan, party: Party) -> None:
+        self.key, self.plan, self.party = key, plan, party
+        self.is_over = False
+        self.landed: Landed = MISSING
+        self.error: BaseException | None = None
+        self.wakes: list[Callable[[], object]] = []
         self.waits_for: list[Flight] = []
 
 
@@ -68,18 +77,12 @@ class Flights:
 
     Args:
         lock: guards the table and who is aboard; held for a few instructions, never while waiting.
-        new_future: makes a future that is marked running, so that nobody can cancel it.
         thread: names the calling thread.
     """
 
-    def __init__(
-        self,
-        lock: AbstractContextManager[Any],
-        new_future: Callable[[], Future[Landed]],
-        thread: Callable[[], int],
-    ) -> None:
+    def __init__(self, lock: AbstractContextManager[Any], thread: Callable[[], int]) -> None:
         self._lock = lock  # guards _under_way, and `aboard` of every party
-        self._new_future, self._thread = new_future, thread
+        self._thread = thread
         self._under_way: dict[str, Flight] = {}
 
     def reset(self, lock: AbstractContextManager[Any]) -> None:
@@ -90,69 +93,73 @@ class Flights:
     def __len__(self) -> int:
         return len(self._under_way)
 
-    def board(self, key: str) -> tuple[Flight, bool]:
+    def board(self, key: str, plan: Plan) -> tuple[Flight, bool]:
         """Return the flight for `key`, and whether the caller is its leader."""
         with self._lock:
             flight = self._under_way.get(key)
             if flight is not None:
                 flight.party.aboard += 1
                 return flight, False
-            flight = self._under_way[key] = Flight(self._new_future(), Party(self._thread()))
-            flight.party.aboard = 1
+            flight = self._under_way[key] = Flight(key, plan, Party(self._thread(), 1))
             return flight, True
 
-    def board_many(self, keys: Sequence[str]) -> tuple[dict[str, Flight], dict[str, Flight]]:
-        """Return the flights that the caller leads, all of one party, and those of others, by key."""
-        party = Party(self._thread())
-        led: dict[str, Flight] = {}
-        followed: dict[str, Flight] = {}
+    def board_many(self, plans: Sequence[tuple[str, Plan]]) -> tuple[list[Flight], list[Flight]]:
+        """Return the flights that the caller leads, all of one party, and those of others."""
+        party = Party(self._thread(), 1)
+        led: list[Flight] = []
+        followed: list[Flight] = []
         with self._lock:
-            for key in keys:
+            for key, plan in plans:
                 flight = self._under_way.get(key)
                 if flight is not None:
                     flight.party.aboard += 1
-                    followed[key] = flight
+                    followed.append(flight)
                 else:
-                    led[key] = self._under_way[key] = Flight(self._new_future(), party)
-            party.aboard = 1
+                    flight = self._under_way[key] = Flight(key, plan, party)
+                    led.append(flight)
         return led, followed
 
-    def board_idle(self, keys: Sequence[str]) -> dict[str, Flight]:
-        """Return flights that the caller leads and nobody waits for, all of one party, for those of `keys` of which
-        none is under way."""
+    def board_idle(self, plans: Sequence[tuple[str, Plan]]) -> list[Flight]:
+        """Return flights that the caller leads and nobody waits for, all of one party, for those keys of which none is
+        under way."""
+        party = Party(self._thread(), 0)
         with self._lock:
-            idle = [key for key in keys if key not in self._under_way]
-            party = Party(self._thread())
-            led = {key: Flight(self._new_future(), party) for key in idle}
-            self._under_way.update(led)
-            return led
+            led = [Flight(key, plan, party) for key, plan in plans if key not in self._under_way]
+            for flight in led:
+                self._under_way[flight.key] = flight
+        return led
 
     def leave(self, flight: Flight, *, goes_on: bool) -> None:
         """Wait no more. Unless it `goes_on`, a load for which nobody waits any more is given up."""
         with self._lock:
             party = flight.party
             party.aboard -= 1
-            if goes_on:
-                party.give_up = None
-            give_up = party.give_up if party.aboard <= 0 else None
-        if give_up is not None and not flight.future.done():
+            give_up = None if goes_on or party.aboard > 0 else party.give_up
+            if goes_on or give_up is not None:
+                party.give_up = (
+                    None  # and given up once: a second time would end it while it gives its leases back
+                )
+        if give_up is not None and not flight.is_over:
             give_up()
 
-    def land(self, key: str, flight: Flight, landed: Landed) -> None:
+    def land(self, flight: Flight, landed: Landed) -> None:
         """Hand what was loaded to the followers; who boards from now on starts a new flight."""
-        self._close(key, flight)
-        flight.future.set_result(landed)
+        flight.landed = landed
+        self._end(flight)
 
-    def fail(self, key: str, flight: Flight, error: BaseException) -> None:
+    def fail(self, flight: Flight, error: BaseException) -> None:
         """Hand the loader's own error to the followers; a leader that was stopped lets them board again."""
-        self._close(key, flight)
-        flight.future.set_exception(error if isinstance(error, Exception) else LoadAbandoned())
+        flight.error = error if isinstance(error, Exception) else LoadAbandoned()
+        self._end(flight)
 
-    def _close(self, key: str, flight: Flight) -> None:
+    def _end(self, flight: Flight) -> None:
         with self._lock:
             # after a fork the table is another one
-            if self._under_way.get(key) is flight:
-                del self._under_way[key]
+            if self._under_way.get(flight.key) is flight:
+                del self._under_way[flight.key]
+        flight.is_over = True
+        for wake in tuple(flight.wakes):
+            wake()
 
 
 def waits_in_a_circle(flight: Flight, own: Sequence[Flight]) -> bool:

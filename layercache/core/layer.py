@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from layercache.core.port import Port
-from layercache.core.tickets import Fill, Ticket, Tickets
+from layercache.core.tickets import Ticket, Tickets
 from layercache.entry import Entry, Stamps
 from layercache.errors import BackendError
 from layercache.spi import Change, KeySpace, Lease, LeasingKeySpace
@@ -76,7 +76,8 @@ class Layer:
     """
 
     __slots__ = (
-        "_registers", "degraded", "errors", "forgiving", "hits", "misses", "name", "space", "tickets", "type",
+        "_leasing", "_registers", "degraded", "errors", "forgiving", "hits", "misses", "name", "space", "tickets",
+        "type",
     )  # fmt: skip
 
     def __init__(
@@ -87,6 +88,8 @@ class Layer:
         self.degraded = False
         self.tickets = tickets if space.tickets is None else space.tickets
         self._registers = space.tickets is None and not isinstance(space, LeasingKeySpace)
+        # of this, leases are given back even when the cache is closed and `space` another one
+        self._leasing = space if isinstance(space, LeasingKeySpace) else None
 
     # -- reading
 
@@ -166,76 +169,116 @@ class Layer:
 
     async def lease(
         self, port: Port, keys: Sequence[str], token: bytes, seconds: float, after: float, tags: Sequence[str]
-    ) -> Mapping[str, Lease]:
-        """As `LeasingKeySpace.lease_many`; each lease that is granted is to be filled or released, by `keys`."""
-        space = self.space
-        if isinstance(space, LeasingKeySpace):
-            down = dict.fromkeys(keys, Lease("down", None))
-            try:
-                return await self._tried(port.lease_many(space, keys, token, seconds, after, tags), down)
-            except BaseException as error:
-                if not isinstance(error, Exception):  # they may have been granted while we were stopped
-                    await self._tried(port.release_many(space, keys, token, 0.0), None)
-                raise
-        stamps = tuple((tag, 0) for tag in tags)
-        leases = {key: Lease("granted", None, stamps, None, self.tickets.open(key)) for key in keys}
+    ) -> list[Lease]:
+        """As `LeasingKeySpace.lease_many`, in the order of `keys`; each that is granted is to be filled or released."""
+        leasing = self._leasing
+        if leasing is not None and leasing is self.space:  # as long as it is not closed
+            return await self._leased(port, leasing, keys, token, seconds, after, tags)
+        stamps = tuple([(tag, 0) for tag in tags])
+        leases: list[Lease] = []
         try:
             for key in keys:
-                entry = await self.look(port, key)  # somebody may have stored it between our read and this
-                if entry is None:
+                ticket = self.tickets.open(key)
+                leases.append(Lease("granted", None, stamps, None, ticket))
+                # somebody may have stored it between our read and this
+                try:
+                    entry = await port.read(self.space, key)
+                except BackendError as error:
+                    self._failed(error)
                     continue
-                if entry.fresh_until > max(port.now(), after):
-                    self.tickets.close(leases[key].token)
-                    leases[key] = Lease("fresh", entry)
-                else:
-                    leases[key] = leases[key]._replace(entry=entry)
+                if entry is not None:
+                    if entry.fresh_until > max(port.now(), after):
+                        self.tickets.close(ticket)
+                        leases[-1] = Lease("fresh", entry)
+                    else:
+                        leases[-1] = Lease("granted", entry, stamps, None, ticket)
         except BaseException:
-            await self.release(port, leases)
+            await self.release(port, keys[: len(leases)], leases)
             raise
         return leases
 
-    async def fill(self, port: Port, leases: Mapping[str, Lease], entries: Mapping[str, Entry]) -> list[str]:
-        """Store what was loaded under `leases`, and end these; return the keys of those that were void."""
-        space = self.space
-        if isinstance(space, LeasingKeySpace):
-            granted = {key: entry for key, entry in entries.items() if leases[key].state == "granted"}
-            if not granted:
-                return []
-            token = leases[next(iter(granted))].token
-            return await self._tried(port.fill_many(space, token, granted), [])
-        refused: list[str] = []
-        for key, entry in entries.items():
-            ticket = leases[key].token
+    async def _leased(
+        self,
+        port: Port,
+        space: LeasingKeySpace,
+        keys: Sequence[str],
+        token: bytes,
+        seconds: float,
+        after: float,
+        tags: Sequence[str],
+    ) -> list[Lease]:
+        down = dict.fromkeys(keys, Lease("down", None))
+        try:
+            leases = await self._tried(port.lease_many(space, keys, token, seconds, after, tags), down)
+        except BaseException as error:
+            if not isinstance(error, Exception):  # they may have been granted while we were stopped
+                await self._tried(port.release_many(space, keys, token, 0.0), None)
+            raise
+        return [leases[key] for key in keys]
+
+    async def fill(
+        self, port: Port, keys: Sequence[str], leases: Sequence[Lease], entries: Sequence[Entry]
+    ) -> list[bool]:
+        """Store what was loaded under `leases`, and end these; return of each whether it was void."""
+        leasing = self._leasing
+        if leasing is not None and leasing is self.space:
+            granted = {
+                key: entry
+                for key, lease, entry in zip(keys, leases, entries, strict=True)
+                if lease.state == "granted"
+            }
+            void: list[str] = []
+            if granted:
+                void = await self._tried(port.fill_many(leasing, leases[0].token, granted), void)
+            return [key in void for key in keys]
+        refused: list[bool] = []
+        for lease, entry in zip(leases, entries, strict=True):
             try:
-                if await self.fill_by(port, ticket, entry) is False:
-                    refused.append(key)
+                refused.append(await self.fill_by(port, lease.token, entry) is False)
             finally:
-                self.tickets.close(ticket)
+                self._close(lease)
         return refused
 
     async def fill_by(self, port: Port, ticket: Ticket, entry: Entry) -> bool | None:
         """Store `entry` if its ticket still permits that; return whether it did, None where the store fails."""
-        # no change to be registered: whatever is stored beside it is as new, or it is void
-        operation = _answer(port.update(self.space, ticket.key, Fill(entry, ticket)))
-        answered, stored = await self._tried(operation, (False, None))
-        return stored is not None if answered else None
+        try:
+            # no change to be registered: whatever is stored beside it is as new, or it is void
+            stored = await port.fill(self.space, ticket, entry)
+        except BackendError as error:
+            self._failed(error)
+            return None
+        if self.degraded:
+            self._answers_again()
+        return stored
 
-    async def release(self, port: Port, leases: Mapping[str, Lease], seconds: float = 0.0) -> None:
-        """Give `leases` back; or, with `seconds`, keep everybody from loading for as long, where the store can."""
-        granted = {key: lease for key, lease in leases.items() if lease.state == "granted"}
-        space = self.space
-        if not isinstance(space, LeasingKeySpace):
-            for lease in granted.values():
-                self.tickets.close(lease.token)
-        elif granted:
-            token = next(iter(granted.values())).token
-            await self._tried(port.release_many(space, list(granted), token, seconds), None)
+    async def release(
+        self, port: Port, keys: Sequence[str], leases: Sequence[Lease], seconds: float = 0.0
+    ) -> None:
+        """Give `leases` back; or, with `seconds`, keep everybody from loading for as long, where the store can.
+
+        A store that fails now lets them go when their time is over; whoever loaded has an error of its own to tell.
+        """
+        if self._leasing is None:
+            for lease in leases:
+                self._close(lease)
+            return
+        held = [key for key, lease in zip(keys, leases, strict=True) if lease.state == "granted"]
+        if held:
+            token = next(lease.token for lease in leases if lease.state == "granted")
+            try:
+                await port.release_many(self._leasing, held, token, seconds)
+            except BackendError:
+                self.errors += 1
+
+    def _close(self, lease: Lease) -> None:
+        if isinstance(lease.token, Ticket):
+            self.tickets.close(lease.token)
 
     async def late_stamps(self, port: Port, lease: Lease, tags: Sequence[str]) -> Stamps | None:
         """As `LeasingKeySpace.late_stamps`; a ticket sees for itself."""
-        space = self.space
-        if isinstance(space, LeasingKeySpace):
-            return await self._tried(port.late_stamps(space, tags, lease.mark), None)
+        leasing = self._leasing
+        if leasing is not None and leasing is self.space:
+            return await self._tried(port.late_stamps(leasing, tags, lease.mark), None)
         return tuple((tag, 0) for tag in tags)
 
     # -- failures

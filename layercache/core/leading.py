@@ -17,10 +17,10 @@ Rules:
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from math import inf
+from types import TracebackType
 from typing import Any, Final
 
 from layercache.core.context import LoadContext, NotModified, loads_under_way, with_context
@@ -29,7 +29,7 @@ from layercache.core.policy import Plan, checked_tags
 from layercache.core.port import Port
 from layercache.core.verbs import Verbs
 from layercache.durations import DEFAULT, parse_duration
-from layercache.entry import CACHE_TAG, MISSING, Entry
+from layercache.entry import CACHE_TAG, MISSING, Entry, Stamps
 from layercache.errors import CacheError, LoadTimeout
 from layercache.spi import Lease
 
@@ -48,8 +48,10 @@ load of 50 ms within 7 ms, and one of 2 s within a quarter of a second, at a few
 
 _MOST_HELD: Final = 10_000
 
+_OURS: Final = frozenset({__name__, "layercache.inline", "layercache.loop"})
+"""The modules between a load and its loader."""
 
-@dataclass(slots=True)
+
 class Load:
     """What one leader sees to.
 
@@ -57,25 +59,32 @@ class Load:
         loader: called without arguments (or with a context) for the value of the one key; where there are `many`, with
             the list of keys that it is to load, for a mapping of these to values.
         plan: of all keys together.
-        plans: of each key.
-        flights: by key, all of one party.
-        known: the entries that are there, stale or to be refreshed early.
+        flights: of one party.
+        known: by key the entries that are there, stale or to be refreshed early.
         after: only an entry that is fresh beyond this time, wall-clock seconds, is fresh enough; `inf`: none is.
         masks: whether what is known is served where the loader fails.
+        many: whether the loader is one of several keys.
         background: whether nobody waits for it.
         was_busy: whether another process loads one of the keys.
     """
 
-    loader: Callable[..., Any]
-    plan: Plan
-    plans: Mapping[str, Plan]
-    flights: Mapping[str, Flight]
-    known: dict[str, Entry] = field(default_factory=dict[str, Entry])
-    after: float = 0.0
-    masks: bool = True
-    many: bool = False
-    background: bool = False
-    was_busy: bool = False
+    __slots__ = ("after", "background", "flights", "known", "loader", "many", "masks", "plan", "was_busy")
+
+    def __init__(
+        self,
+        loader: Callable[..., Any],
+        plan: Plan,
+        flights: Sequence[Flight],
+        known: dict[str, Entry],
+        after: float = 0.0,
+        *,
+        masks: bool = True,
+        many: bool = False,
+        background: bool = False,
+    ) -> None:
+        self.loader, self.plan, self.flights, self.known, self.after = loader, plan, flights, known, after
+        self.masks, self.many, self.background = masks, many, background
+        self.was_busy = False
 
 
 class Leading:
@@ -100,150 +109,167 @@ class Leading:
         """See to `load`; what comes of it, its flights tell, now or later."""
         token = port.token()
         try:
-            leases = await self._leased(port, load, tuple(load.flights), token)
-            if leases:
-                job = self._see_to(port, load, leases, token)
+            flights, leases = await self._leased(port, load, load.flights, token)
+            if flights:
+                if load.was_busy:
+                    job = self._see_to(port, load, flights, leases, token)
+                else:
+                    job = self._load(port, load, flights, leases)
                 try:
-                    await port.start(
-                        job, next(iter(load.flights.values())).party, apart=load.plan.has_timeout
-                    )
+                    ended = partial(self._abandon, load)
+                    await port.start(job, flights[0].party, ended, apart=load.plan.has_timeout)
                 except BaseException:
                     job.close()
-                    await self.verbs.layer.release(port, leases)
+                    await self._release(port, flights, leases)
                     raise
         except BaseException as error:
-            self._fail(load, load.flights, error)
+            self._fail(load.flights, error)
             if not isinstance(error, Exception):
                 raise
 
     def refresh(self, port: Port, load: Load) -> None:
         """See to `load` in the background; nobody waits for it."""
-        party = next(iter(load.flights.values())).party
-        if port.spawn(partial(self._refreshed, load=load), party):
+        party = load.flights[0].party
+        if port.spawn(partial(self._refreshed, load=load), party, partial(self._abandon, load)):
             self.refreshes += 1
         else:
-            self._fail(load, load.flights, LoadAbandoned())
+            self._fail(load.flights, LoadAbandoned())
 
     async def _refreshed(self, port: Port, load: Load) -> None:
         token = port.token()
         try:
-            leases = await self._leased(port, load, tuple(load.flights), token)
-            for key in [key for key, lease in leases.items() if lease.state == "busy"]:
-                self._hold(port, key, _BUSY_HOLD)
-                self.flights.land(key, load.flights[key], load.known[key])
-                del leases[key]
-            if leases:
-                await self._see_to(port, load, leases, token)
+            flights, leases = await self._leased(port, load, load.flights, token)
+            for flight, lease in zip(flights, leases, strict=True):
+                if lease.state == "busy":
+                    self._hold(port, flight.key, _BUSY_HOLD)
+                    self.flights.land(flight, load.known[flight.key])
+            granted = [pair for pair in zip(flights, leases, strict=True) if pair[1].state != "busy"]
+            if granted:
+                await self._load(
+                    port, load, [flight for flight, _ in granted], [lease for _, lease in granted]
+                )
         except BaseException as error:
-            self._fail(load, load.flights, error)
+            self._fail(load.flights, error)
             if not isinstance(error, Exception):
                 raise  # else: of the store, and the layer has counted and logged it
 
     # -- leases
 
-    async def _leased(self, port: Port, load: Load, keys: Sequence[str], token: bytes) -> dict[str, Lease]:
+    async def _leased(
+        self, port: Port, load: Load, flights: Sequence[Flight], token: bytes
+    ) -> tuple[list[Flight], list[Lease]]:
         """Ask for leases; land what is there already, and return the rest: granted, down, or busy without an entry."""
-        layer, plan, form = self.verbs.layer, load.plan, self.verbs.form
-        leases = dict(await layer.lease(port, keys, token, plan.lease_ttl, load.after, plan.tags))
-        useless: list[str] = []
-        for key in keys:
-            lease = leases[key]
-            if lease.entry is not None:
-                if form.readable(lease.entry) is MISSING:  # of another type
-                    leases[key] = lease._replace(entry=None)
+        plan, form = load.plan, self.verbs.form
+        keys = [flight.key for flight in flights]
+        leases = await self.verbs.layer.lease(port, keys, token, plan.lease_ttl, load.after, plan.tags)
+        left: list[Flight] = []
+        kept: list[Lease] = []
+        for flight, given in zip(flights, leases, strict=True):
+            lease, entry = given, given.entry
+            if entry is not None:
+                if form.readable(entry) is MISSING:  # of another type, so of no use to us
                     if lease.state == "fresh":
-                        useless.append(key)
+                        (lease,) = await self.verbs.layer.lease(
+                            port, (flight.key,), token, plan.lease_ttl, inf, plan.tags
+                        )
+                    lease = lease._replace(entry=None)
                 elif lease.state == "fresh" or (lease.state == "busy" and load.after < inf):
-                    self.flights.land(key, load.flights[key], lease.entry)
-                    del leases[key]
+                    self.flights.land(flight, entry)
+                    continue
                 else:
-                    load.known[key] = lease.entry
+                    load.known[flight.key] = entry
             if lease.state == "busy":
                 load.was_busy = True
-        if useless:
-            leases.update(await layer.lease(port, useless, token, plan.lease_ttl, inf, plan.tags))
-            for key in useless:
-                leases[key] = leases[key]._replace(entry=None)
-        return leases
+            left.append(flight)
+            kept.append(lease)
+        return left, kept
 
-    async def _see_to(self, port: Port, load: Load, leases: dict[str, Lease], token: bytes) -> None:
+    async def _see_to(
+        self, port: Port, load: Load, flights: list[Flight], leases: list[Lease], token: bytes
+    ) -> None:
         """Load what is granted, and wait for what is busy until it is there, or granted too."""
         waited, wait = 0.0, load.plan.wait
         try:
             while True:
-                granted = {key: lease for key, lease in leases.items() if lease.state != "busy"}
+                pairs = list(zip(flights, leases, strict=True))
+                granted = [pair for pair in pairs if pair[1].state != "busy"]
                 if granted:
-                    await self._load(port, load, granted)
-                busy = tuple(key for key in leases if key not in granted)
+                    await self._load(
+                        port, load, [flight for flight, _ in granted], [lease for _, lease in granted]
+                    )
+                busy = [flight for flight, lease in pairs if lease.state == "busy"]
                 if not busy:
                     return
                 if waited >= wait:
-                    self._fail(load, busy, LoadTimeout(busy[0], wait))
+                    self._fail(busy, LoadTimeout(busy[0].key, wait))
                     return
                 pause = min(max(waited / _WAITED_SHARE, _FIRST_WAIT), _LONGEST_WAIT, wait - waited)
                 # spread, so that those of many hosts do not ask in step
                 await port.sleep(pause * (0.75 + 0.25 * port.uniform()))
                 waited += pause
-                leases = await self._leased(port, load, busy, token)
+                flights, leases = await self._leased(port, load, busy, token)
         except BaseException as error:
-            self._fail(load, load.flights, error)
+            self._fail(load.flights, error)
             if not isinstance(error, Exception):
                 raise
+
+    async def _release(
+        self, port: Port, flights: Sequence[Flight], leases: Sequence[Lease], seconds: float = 0.0
+    ) -> None:
+        await self.verbs.layer.release(port, [flight.key for flight in flights], leases, seconds)
 
     # -- loading
 
-    async def _load(self, port: Port, load: Load, leases: dict[str, Lease]) -> None:
+    async def _load(self, port: Port, load: Load, flights: Sequence[Flight], leases: Sequence[Lease]) -> None:
         """Load, fill and land, or fail: the whole of what is done under leases."""
+        first = flights[0].key
+        context: LoadContext[Any] = LoadContext(first, load.known.get(first), self._read, load.flights)
+        landing: list[Landed] = []
         try:
-            await self._loaded(port, load, leases)
+            try:
+                values = await self._run(port, load, flights, context)
+            except Exception as error:
+                await self._masked(port, load, flights, leases, error)
+                return
+            keys: list[str] = []  # of what is to be stored, under which leases
+            under: list[Lease] = []
+            entries: list[Entry] = []
+            for flight, lease in zip(flights, leases, strict=True):
+                landed, is_stored = await self._made(port, flight, lease, values, load, context)
+                landing.append(landed)
+                if is_stored and landed is not MISSING:
+                    keys.append(flight.key)
+                    under.append(lease)
+                    entries.append(landed)
+                else:
+                    await self._not_stored(port, flight, lease, landed)
+            if keys:
+                self.refused += sum(await self.verbs.layer.fill(port, keys, under, entries))
         except BaseException as error:
             try:
-                await self.verbs.layer.release(port, leases)
+                await self._release(port, flights, leases)
             finally:
-                self._fail(load, leases, error)
+                self._fail(flights, error)
             if not isinstance(error, Exception):
                 raise
-
-    async def _loaded(self, port: Port, load: Load, leases: dict[str, Lease]) -> None:
-        first = next(iter(leases))
-        context = LoadContext[Any](
-            first, partial(self._read, load.known.get(first)), tuple(load.flights.values())
-        )
-        try:
-            values = await self._run(port, load, leases, context)
-        except Exception as error:
-            await self._masked(port, load, leases, error)
             return
-        entries: dict[str, Entry] = {}  # what there is to store
-        landing: dict[str, Landed] = {}
-        for key, lease in leases.items():
-            value = values.get(key, MISSING)
-            if value is MISSING:
-                landing[key] = MISSING
-                continue
-            entry, tags = self._made(port, key, value, load, context)
-            landing[key] = entry
-            if entry.fresh_until > entry.created_at:
-                stamps = await self._stamps(port, lease, load.plans[key], tags)
-                if stamps is None:
-                    self.refused += 1
-                    continue
-                entry.stamps = stamps
-                entries[key] = entry
-        await self._store(port, leases, entries, landing)
-        for key, landed in landing.items():
+        for flight, landed in zip(flights, landing, strict=True):
             if self._held or self._failing:
-                self._works_again(key)
-            if landed is MISSING and key not in values:  # others may have a loader that knows it
-                self.flights.fail(key, load.flights[key], LoadAbandoned())
+                self._works_again(flight.key)
+            if landed is MISSING and flight.key not in values:  # others may have a loader that knows it
+                self.flights.fail(flight, LoadAbandoned())
             else:
-                self.flights.land(key, load.flights[key], landed)
+                self.flights.land(flight, landed)
 
     async def _run(
-        self, port: Port, load: Load, leases: Mapping[str, Lease], context: LoadContext[Any]
+        self, port: Port, load: Load, flights: Sequence[Flight], context: LoadContext[Any]
     ) -> Mapping[str, Any]:
-        """Return what the loader gives for the keys of `leases`, counted and timed; raise what it raises."""
-        loader = partial(load.loader, list(leases)) if load.many else with_context(load.loader, context)
+        """Return what the loader gives for `flights`, counted and timed; raise what it raises."""
+        loader: Callable[[], Any]
+        if load.many:
+            loader = partial(load.loader, [flight.key for flight in flights])
+        else:
+            loader = with_context(load.loader, context)
         under_way = loads_under_way.set((*loads_under_way.get(), context))
         began = port.now()
         try:
@@ -267,29 +293,47 @@ class Leading:
             )
         return loaded
 
-    async def _masked(self, port: Port, load: Load, leases: Mapping[str, Lease], error: Exception) -> None:
+    async def _masked(
+        self,
+        port: Port,
+        load: Load,
+        flights: Sequence[Flight],
+        leases: Sequence[Lease],
+        error: Exception,
+    ) -> None:
         """Serve what is known instead of `error`, and keep everybody from trying again for a while; or fail."""
-        now = port.now()
-        known = load.known if load.masks else {}
-        served = {key: known[key] for key in leases if key in known and known[key].dead_at > now}
-        for key in served:
-            self._hold(port, key, load.plan.retry_after)
-            self._say_failing(key, error)
-        others = [key for key in leases if key not in served]
-        if others and load.background:
-            log.warning("loading %r in the background failed", others[0], exc_info=error)
-        layer = self.verbs.layer
-        await layer.release(port, {key: leases[key] for key in served}, load.plan.retry_after)
-        await layer.release(port, {key: leases[key] for key in others})
-        for key, entry in served.items():
-            self.flights.land(key, load.flights[key], entry)
-        self._fail(load, others, error)
+        # from the loader on: the frames of ours hold the flights, and these the error, in a circle
+        error.__traceback__ = _without_ours(error.__traceback__)
+        now, retry_after = port.now(), load.plan.retry_after
+        for flight, lease in zip(flights, leases, strict=True):
+            known = load.known.get(flight.key) if load.masks else None
+            if known is not None and known.dead_at > now:
+                self._hold(port, flight.key, retry_after)
+                self._say_failing(flight.key, error)
+                await self._release(port, (flight,), (lease,), retry_after)
+                self.flights.land(flight, known)
+            else:
+                await self._release(port, (flight,), (lease,))
+                if load.background:
+                    log.warning("loading %r in the background failed", flight.key, exc_info=error)
+                self.flights.fail(flight, error)
 
-    def _made(
-        self, port: Port, key: str, value: Any, load: Load, context: LoadContext[Any]
-    ) -> tuple[Entry, tuple[str, ...]]:
-        """Return the entry of what a loader gave for `key`, without stamps yet, and the tags that only it told."""
-        plan = load.plans[key]
+    # -- storing
+
+    async def _made(
+        self,
+        port: Port,
+        flight: Flight,
+        lease: Lease,
+        values: Mapping[str, Any],
+        load: Load,
+        context: LoadContext[Any],
+    ) -> tuple[Landed, bool]:
+        """Return what `flight` lands with, and whether it is to be stored."""
+        key, plan = flight.key, flight.plan
+        value = values.get(key, MISSING)
+        if value is MISSING:
+            return MISSING, False
         if value is NotModified:
             known = load.known.get(key)
             if known is None:
@@ -305,17 +349,26 @@ class Leading:
             seconds *= 1.0 - plan.jitter * port.uniform()
         stale = 0.0 if value is None and plan.none_ttl is not None else plan.stale_ttl
         spread = context.seconds * plan.early_beta if plan.refresh == "early" else 0.0
-        tags = context.tags
-        if plan.tags_of is not None:
-            tags += checked_tags(plan.tags_of(value))
         now = port.now()
-        return Entry(payload, shared, now, now + seconds, now + seconds + stale, (), spread), tags
+        entry = Entry(payload, shared, now, now + seconds, now + seconds + stale, lease.stamps, spread)
+        if seconds <= 0:
+            return entry, False
+        if load.many or plan.tags_of is not None or context.tags:
+            stamps = await self._stamps(port, lease, plan, context, value)
+            if stamps is None:
+                self.refused += 1
+                return entry, False
+            entry.stamps = stamps
+        return entry, True
 
     async def _stamps(
-        self, port: Port, lease: Lease, plan: Plan, told: tuple[str, ...]
-    ) -> tuple[tuple[str, int], ...] | None:
-        """Return the stamps that an entry carries; None where one of the tags it was told may have been invalidated
-        since its load began."""
+        self, port: Port, lease: Lease, plan: Plan, context: LoadContext[Any], value: Any
+    ) -> Stamps | None:
+        """Return the stamps that an entry carries; None where one of the tags that only the load has told may have been
+        invalidated since it began."""
+        told = context.tags
+        if plan.tags_of is not None:
+            told += checked_tags(plan.tags_of(value))
         own = {CACHE_TAG, *plan.tags}
         stamps = tuple(pair for pair in lease.stamps if pair[0] in own)
         late = [tag for tag in dict.fromkeys(told) if tag not in own]
@@ -324,37 +377,25 @@ class Leading:
         found = await self.verbs.layer.late_stamps(port, lease, late)
         return None if found is None else stamps + found
 
-    async def _store(
-        self,
-        port: Port,
-        leases: Mapping[str, Lease],
-        entries: Mapping[str, Entry],
-        landing: Mapping[str, Landed],
-    ) -> None:
-        """Fill `entries`, and give the other leases back."""
-        layer = self.verbs.layer
-        if entries:
-            self.refused += len(await layer.fill(port, leases, entries))
-        if len(entries) == len(leases):
-            return
-        await layer.release(port, {key: lease for key, lease in leases.items() if key not in entries})
-        lifeless = [
-            key
-            for key, entry in landing.items()
-            if entry is not MISSING and entry.fresh_until <= entry.created_at
-        ]
-        if lifeless:  # what was there is gone, as with a `set` of such a ttl
-            await layer.delete_many(port, lifeless)
+    async def _not_stored(self, port: Port, flight: Flight, lease: Lease, landed: Landed) -> None:
+        await self._release(port, (flight,), (lease,))
+        if landed is not MISSING and landed.fresh_until <= landed.created_at:
+            # what was there is gone, as with a `set` of such a ttl
+            await self.verbs.layer.delete(port, flight.key)
 
-    def _read(self, entry: Entry | None) -> Any:
-        return MISSING if entry is None else self.verbs.form.readable(entry)
+    def _read(self, entry: Entry) -> Any:
+        return self.verbs.form.readable(entry)
 
-    def _fail(self, load: Load, keys: Iterable[str], error: BaseException) -> None:
-        """Fail those of the flights that have not landed."""
-        for key in keys:
-            flight = load.flights[key]
-            if not flight.future.done():
-                self.flights.fail(key, flight, error)
+    def _abandon(self, load: Load, _: object) -> None:
+        """Let others board who wait for a load that has ended: one whose loop was shut down before its first step has
+        failed nothing itself."""
+        self._fail(load.flights, LoadAbandoned())
+
+    def _fail(self, flights: Sequence[Flight], error: BaseException) -> None:
+        """Fail those of `flights` that are not over."""
+        for flight in flights:
+            if not flight.is_over:
+                self.flights.fail(flight, error)
 
     # -- holding back
 
@@ -388,6 +429,12 @@ class Leading:
         if key in self._failing:
             self._failing.discard(key)
             log.warning("loading %r works again", key)
+
+
+def _without_ours(traceback: TracebackType | None) -> TracebackType | None:
+    while traceback is not None and traceback.tb_frame.f_globals.get("__name__") in _OURS:
+        traceback = traceback.tb_next
+    return traceback
 
 
 def _ttl(value: Any, plan: Plan, context: LoadContext[Any]) -> float:

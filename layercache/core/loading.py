@@ -16,7 +16,7 @@ import copy
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from math import inf
-from typing import Any
+from typing import Any, cast
 
 from layercache.core.context import loads_under_way
 from layercache.core.flights import Flight, Flights, Landed, LoadAbandoned, waits_in_a_circle
@@ -115,6 +115,9 @@ class Loading:
             entry = near.take(key, stale=plan.refreshes)
             if entry is not None:
                 return entry, True
+            if near is cast("Any", layer.space) and plan.refreshes:  # there is nothing farther
+                layer.misses += 1
+                return None, False
         return await layer.read(port, key, stale=plan.refreshes), False
 
     async def _look_many(
@@ -168,13 +171,15 @@ class Loading:
         many: bool,
     ) -> None:
         """Have the loader run in the background for what nobody loads yet, while all go on with `entries`."""
-        led = self.flights.board_idle([key for key in entries if not self.leading.is_held(port, key)])
+        led = self.flights.board_idle(
+            [(key, plans[key]) for key in entries if not self.leading.is_held(port, key)]
+        )
         if not led:
             return
-        known = {key: entries[key] for key in led}
+        known = {flight.key: entries[flight.key] for flight in led}
         # what is there now is not good enough, even where it is still fresh
         after = max(port.now(), *(entry.fresh_until for entry in known.values())) + _ROUNDED
-        self.leading.refresh(port, Load(loader, plan, plans, led, known, after, many=many, background=True))
+        self.leading.refresh(port, Load(loader, plan, led, known, after, many=many, background=True))
 
     # -- loading
 
@@ -187,22 +192,26 @@ class Loading:
         stale: Entry | None,
         after: float = 0.0,
     ) -> Any:
+        load: Load | None = None
         while True:
-            flight, is_leader = self.flights.board(key)
+            flight, is_leader = self.flights.board(key, plan)
             limit = min(plan.hard_timeout, plan.wait)
             if is_leader:
                 known = {} if stale is None else {key: stale}
                 # who wants to load now, wants its error and not what was there
-                load = Load(loader, plan, {key: plan}, {key: flight}, known, after, masks=after == 0.0)
+                load = Load(loader, plan, (flight,), known, after, masks=after == 0.0)
                 await self.leading.lead(port, load)
                 limit = plan.hard_timeout + plan.wait if load.was_busy else plan.hard_timeout
-                stale = load.known.get(key) if load.masks else None
+                stale = known.get(key) if load.masks else None
             else:
                 self.waits += 1
             try:
-                landed = await self._landed(port, key, plan, stale, flight, limit, is_leader=is_leader)
+                landed = await self._landed(port, flight, plan, stale, limit, is_leader=is_leader)
             except LoadAbandoned:
                 continue  # the leader was stopped: somebody else must lead
+            except BaseException:
+                del flight, load  # which hold the error, as its traceback would them
+                raise
             if after and not is_leader:
                 continue  # what it waited for may have begun too early
             if landed is MISSING:
@@ -224,33 +233,33 @@ class Loading:
         values: dict[str, Any],
     ) -> list[str]:
         """Load `keys`, or wait for those who do; add to `values`, and return the keys that have to be tried again."""
-        led, followed = self.flights.board_many(keys)
+        led, followed = self.flights.board_many([(key, plans[key]) for key in keys])
         self.waits += len(followed)
         limit = min(plan.hard_timeout, plan.wait)
         # first what we lead: who waits before that may wait for somebody who waits for us
-        pending = {**led, **followed}
+        pending = [*reversed(followed), *reversed(led)]
         known = {key: stale[key] for key in keys if key in stale}
         again: list[str] = []
+        load: Load | None = None
+        flight: Flight | None = None
+        leading = set(led)
         try:
             if led:
-                own = {key: known[key] for key in led if key in known}
-                load = Load(loader, plan, plans, led, own, many=True)
+                load = Load(loader, plan, led, known, many=True)
                 await self.leading.lead(port, load)
                 limit = plan.hard_timeout + plan.wait if load.was_busy else plan.hard_timeout
-                known |= load.known
             while pending:
-                key, flight = next(iter(pending.items()))
-                del pending[key]
-                is_leader = key in led
+                flight = pending.pop()
+                key, is_leader = flight.key, flight in leading
                 try:
                     landed = await self._landed(
-                        port, key, plan, known.get(key), flight, limit, is_leader=is_leader
+                        port, flight, plan, known.get(key), limit, is_leader=is_leader
                     )
                 except LoadAbandoned:
                     if not is_leader:
                         again.append(key)
                     continue
-                if not flight.future.done():
+                if not flight.is_over:
                     limit = 0.0  # the others were waited for just as long
                 value = landed if landed is MISSING else self.verbs.form.readable(landed)
                 if value is MISSING and landed is not MISSING:
@@ -262,44 +271,45 @@ class Loading:
         except BaseException as error:
             # our own load goes on only where it was slow, not where the caller was cancelled
             slow = isinstance(error, LoadTimeout)
-            for flight in pending.values():
+            for flight in pending:
                 self.flights.leave(flight, goes_on=slow)
+            del (
+                led,
+                followed,
+                pending,
+                load,
+                flight,
+                leading,
+            )  # which hold the error, as its traceback would them
             raise
         return again
 
     # -- waiting
 
     async def _landed(
-        self,
-        port: Port,
-        key: str,
-        plan: Plan,
-        stale: Entry | None,
-        flight: Flight,
-        limit: float,
-        *,
-        is_leader: bool,
+        self, port: Port, flight: Flight, plan: Plan, stale: Entry | None, limit: float, *, is_leader: bool
     ) -> Landed:
         """Wait for `flight`, for at most `limit` seconds, and return what it landed with; or the stale entry, where it
         takes too long or fails.
 
         Raises what the loader raised, `LoadTimeout`, and `LoadAbandoned` where somebody else has to lead.
         """
-        if stale is not None:
-            limit = min(limit, plan.soft_timeout)
-        try:
-            has_landed = flight.future.done() or await self._joined(port, key, flight, limit)
-        except BaseException:  # cancelled, as a rule
-            self.flights.leave(flight, goes_on=False)
-            raise
-        if not has_landed:
-            self.flights.leave(flight, goes_on=True)
-            if stale is not None and stale.dead_at > port.now():
-                return stale
-            raise LoadTimeout(key, limit)
-        error = flight.future.exception()
+        if not flight.is_over:
+            if stale is not None:
+                limit = min(limit, plan.soft_timeout)
+            try:
+                is_over = await self._joined(port, flight, limit)
+            except BaseException:  # cancelled, as a rule
+                self.flights.leave(flight, goes_on=False)
+                raise
+            if not is_over:
+                self.flights.leave(flight, goes_on=True)
+                if stale is not None and stale.dead_at > port.now():
+                    return stale
+                raise LoadTimeout(flight.key, limit)
+        error = flight.error
         if error is None:
-            return flight.future.result()
+            return flight.landed
         if isinstance(error, LoadAbandoned):
             raise error
         if stale is not None and not is_leader and stale.dead_at > port.now():
@@ -309,7 +319,7 @@ class Loading:
         finally:
             del error, flight  # which would hold each other in a circle, by way of the traceback
 
-    async def _joined(self, port: Port, key: str, flight: Flight, limit: float) -> bool:
+    async def _joined(self, port: Port, flight: Flight, limit: float) -> bool:
         """Join `flight`, unless it waits for a load that the caller is part of."""
         own = [each for context in loads_under_way.get() for each in context.flights]
         if not own:
@@ -318,7 +328,7 @@ class Loading:
             each.waits_for.append(flight)  # first, so that of two that do this at once one sees the other
         try:
             if waits_in_a_circle(flight, own):
-                raise RecursiveLoad(key)
+                raise RecursiveLoad(flight.key)
             return await port.join(flight, limit)
         finally:
             for each in own:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, Protocol
 
 from layercache.core.flights import Flight, Party
+from layercache.core.tickets import Ticket
 from layercache.entry import Entry, Stamps
 from layercache.spi import Change, KeySpace, Lease, LeasingKeySpace
 
@@ -47,6 +48,8 @@ class Port(Protocol):
     def write_many(self, space: KeySpace, entries: Mapping[str, Entry]) -> Coroutine[Any, Any, list[str]]: ...
 
     def update(self, space: KeySpace, key: str, change: Change) -> Coroutine[Any, Any, Entry | None]: ...
+
+    def fill(self, space: KeySpace, ticket: Ticket, entry: Entry) -> Coroutine[Any, Any, bool]: ...
 
     def delete(self, space: KeySpace, key: str) -> Coroutine[Any, Any, bool]: ...
 
@@ -87,12 +90,23 @@ class Port(Protocol):
         `LoadOverdue`."""
         ...
 
-    async def start(self, job: Coroutine[Any, Any, None], party: Party, *, apart: bool) -> None:
+    async def start(
+        self, job: Coroutine[Any, Any, None], party: Party, ended: Callable[[object], None], *, apart: bool
+    ) -> None:
         """Have `job` done, which ends by landing what `party` waits for: on its own if it is to go on `apart` from the
-        caller, which then waits no longer than it wants; else perhaps at once."""
+        caller, which then waits no longer than it wants; else perhaps at once.
+
+        Args:
+            ended: called, with whatever, when the job has ended, even if it never began.
+        """
         ...
 
-    def spawn(self, job: Callable[[Port], Coroutine[Any, Any, None]], party: Party) -> bool:
+    def spawn(
+        self,
+        job: Callable[[Port], Coroutine[Any, Any, None]],
+        party: Party,
+        ended: Callable[[object], None],
+    ) -> bool:
         """Have a job done that nobody waits for, over the port it is given; return False when there are too many."""
         ...
 

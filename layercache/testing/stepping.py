@@ -24,6 +24,7 @@ from types import coroutine
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from layercache.core.flights import Flight, Party
+from layercache.core.tickets import Ticket
 from layercache.entry import Entry, Stamps
 from layercache.spi import Change, KeySpace, Lease, LeasingKeySpace
 
@@ -35,6 +36,7 @@ __all__ = ["Killed", "Order", "Scenario", "StepPort", "every_order"]
 Ready: TypeAlias = Callable[[], bool]
 
 _SLEEP: Final = "sleep"
+_FOR_EVER: Final = 200  # turns
 
 
 class Killed(BaseException):
@@ -91,6 +93,10 @@ class StepPort:
     async def update(self, space: KeySpace, key: str, change: Change) -> Entry | None:
         await pause(f"update {key}")
         return space.update(key, change)
+
+    async def fill(self, space: KeySpace, ticket: Ticket, entry: Entry) -> bool:
+        await pause(f"fill {ticket.key}")
+        return space.fill(ticket, entry)
 
     async def delete(self, space: KeySpace, key: str) -> bool:
         await pause(f"delete {key}")
@@ -149,20 +155,27 @@ class StepPort:
         await pause("loaded")
         return value
 
-    async def start(self, job: Coroutine[Any, Any, None], party: Party, *, apart: bool) -> None:
+    async def start(
+        self, job: Coroutine[Any, Any, None], party: Party, ended: Callable[[object], None], *, apart: bool
+    ) -> None:
         if not (apart or self._apart):
             await job
             return
         self.started.append(job)
         party.give_up = lambda: self.given_up.append(job)
 
-    def spawn(self, job: Callable[[Port], Coroutine[Any, Any, None]], party: Party) -> bool:
+    def spawn(
+        self,
+        job: Callable[[Port], Coroutine[Any, Any, None]],
+        party: Party,
+        ended: Callable[[object], None],
+    ) -> bool:
         self.started.append(job(self))
         return True
 
     async def join(self, flight: Flight, seconds: float) -> bool:
-        await pause("join", flight.future.done if seconds == inf else lambda: True)
-        return flight.future.done()
+        await pause("join", (lambda: flight.is_over) if seconds == inf else lambda: True)
+        return flight.is_over
 
     async def sleep(self, seconds: float) -> None:
         """Wait until somebody has done something else than wait, or else nobody can."""
@@ -249,14 +262,15 @@ class _Run:
     def to_the_end(self, prefix: list[int]) -> list[tuple[int, int]]:
         """Decide as `prefix` says, then always the first; return each decision as (taken, how many there were)."""
         choices: list[tuple[int, int]] = []
+        idle = 0  # turns in which time was all that passed
         while self.waiting:
             options: list[tuple[int, bool]] = [
                 (number, False) for number, (_, ready) in self.waiting.items() if ready()
             ]
-            # where nobody else can go on, time passes
-            options = options or [
-                (number, False) for number, (act, _) in self.waiting.items() if act == _SLEEP
-            ]
+            if not options:  # where nobody else can go on, time passes
+                options = [(number, False) for number, (act, _) in self.waiting.items() if act == _SLEEP][:1]
+                idle += 1
+                assert idle < _FOR_EVER, f"waiting for ever after {self.steps[:-_FOR_EVER]}: {self.waiting}"
             if self.kill in self.waiting and self.waiting[self.kill][0] != "start":
                 options.append((self.kill, True))
             assert any(not killing for _, killing in options), f"deadlock after {self.steps}: {self.waiting}"
@@ -285,6 +299,8 @@ class _Run:
             self._take_up(job, context.copy())
         for job in self._taken(self.port.given_up):
             given_up = self.callers.index(job)
+            if given_up in self.waiting and self.waiting[given_up][0] == "start":
+                self._step(given_up, killing=False)  # it begins before it is stopped, as a port sees to
             if given_up in self.waiting:
                 self._step(given_up, killing=True)
 

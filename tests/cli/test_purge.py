@@ -89,13 +89,13 @@ def test_without_a_name_all_caches_are_purged_and_json_has_the_counts(
 
     done = run("purge", "--json")
 
-    assert json.loads(done.output) == {
+    told = json.loads(done.output)
+    # SCAN names what stays once more when the server's table shrinks meanwhile, as it may when 1 of 1001 is left
+    assert told["caches"]["news"].pop("looked_at") >= 1001
+    assert told == {
         "origin": str(settings),
         "environment": "development",
-        "caches": {
-            "quotes": {"looked_at": 1000, "dropped": 1000},
-            "news": {"looked_at": 1001, "dropped": 1000},
-        },
+        "caches": {"quotes": {"looked_at": 1000, "dropped": 1000}, "news": {"dropped": 1000}},
     }
     assert len(server.ask("KEYS", "t:news:*")) == 1
 

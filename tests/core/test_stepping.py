@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from layercache.core.flights import Flight, Party
-from layercache.inline import running_future
+from layercache.core.policy import Plan
 from layercache.testing import StepPort, every_order
 from layercache.testing.stepping import Killed, pause
 
@@ -67,7 +67,7 @@ def test_it_kills_a_caller_at_each_of_its_steps() -> None:
 
 def test_a_deadlock_is_an_error_that_shows_the_way_there() -> None:
     def scenario(port: StepPort) -> Any:
-        return [port.join(Flight(running_future(), Party(0)), inf)]
+        return [port.join(Flight("k", Plan(), Party(0, 1)), inf)]
 
     with pytest.raises(AssertionError, match="deadlock after"):
         list(every_order(scenario))
