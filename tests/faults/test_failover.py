@@ -13,6 +13,7 @@ from typing import Any, Self
 import pytest
 from face import Face
 from hiredis import Reader
+from worlds import follow
 
 from layercache import BackendError, Cache, Caches
 from layercache.testing import ValkeyCluster, ValkeySentinels, ValkeyServer
@@ -626,6 +627,7 @@ class TestCluster:
     ) -> None:
         with Caches(settings(cluster.url, prefix=prefix)) as world:
             face = Face(world["chained"], runner)
+            follow(world["chained"])
             values = {f"k{number}": number for number in range(60)}
             face.set_many(values)
             victim.pause()

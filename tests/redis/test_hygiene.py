@@ -444,6 +444,7 @@ def all_names(prefix: str, cache: str, words: list[str]) -> dict[bytes, tuple[An
 
     add(names.log, prefix, "log")
     add(names.dictionary(), prefix, cache, "dictionary")
+    add(names.marks, prefix, cache, "marks")
     for id in (0, 1, 10, 32_768):
         add(names.dictionary(id), prefix, cache, "dictionary", id)
     for word in ["*", *words]:
@@ -466,6 +467,7 @@ def all_names(prefix: str, cache: str, words: list[str]) -> dict[bytes, tuple[An
 @example(ones=("p", "%dict"), others=("p", "c"), words=["c", "c:1"], other_words=["t"])
 @example(ones=("p", "%lease"), others=("p", "c"), words=["{p:c:k}"], other_words=["k"])
 @example(ones=("p", "%log"), others=("p", "c"), words=["k"], other_words=["k"])
+@example(ones=("p", "%marks"), others=("p", "c"), words=["c"], other_words=["k"])
 @example(ones=("p%3Ac", "k"), others=("p:c", "k"), words=["k"], other_words=["k"])
 @settings(max_examples=200, deadline=None)
 def test_no_two_things_have_one_name(
