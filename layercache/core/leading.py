@@ -169,9 +169,7 @@ class Leading:
             if entry is not None:
                 if form.readable(entry) is MISSING:  # of another type, so of no use to us
                     if lease.state == "fresh":
-                        (lease,) = await self.verbs.layer.lease(
-                            port, (flight.key,), token, plan.lease_ttl, inf, plan.tags
-                        )
+                        lease = await self._leased_again(port, load, flight, token, flights, leases)
                     lease = lease._replace(entry=None)
                 elif lease.state == "fresh" or (lease.state == "busy" and load.after < inf):
                     self.flights.land(flight, entry)
@@ -183,6 +181,26 @@ class Leading:
             left.append(flight)
             kept.append(lease)
         return left, kept
+
+    async def _leased_again(
+        self,
+        port: Port,
+        load: Load,
+        flight: Flight,
+        token: bytes,
+        flights: Sequence[Flight],
+        leases: Sequence[Lease],
+    ) -> Lease:
+        """Take the lease of a key although an entry is there that is fresh."""
+        plan = load.plan
+        try:
+            (lease,) = await self.verbs.layer.lease(
+                port, (flight.key,), token, plan.lease_ttl, inf, plan.tags
+            )
+        except BaseException:
+            await self._release(port, flights, leases)  # what was granted before
+            raise
+        return lease
 
     async def _see_to(
         self, port: Port, load: Load, flights: list[Flight], leases: list[Lease], token: bytes
