@@ -23,10 +23,13 @@ from layercache.errors import (
     DecodeError,
     EncodeError,
     InvalidKey,
+    InvalidOption,
     InvalidTtl,
     KeyNotFound,
+    LoadTimeout,
     MissingExtra,
     NotACounter,
+    RecursiveLoad,
     UnknownBackend,
     UnknownCache,
     UnknownEviction,
@@ -38,29 +41,42 @@ from layercache.errors import (
 from layercache.keys import make_key
 
 if TYPE_CHECKING:
+    from layercache.callables import AsyncCachedFunction, CachedFunction
+    from layercache.core.context import LoadContext, NotModified, current_load
     from layercache.core.layer import LayerStats
+    from layercache.core.policy import LoadOptions
     from layercache.face import Cache, CacheStats
+    from layercache.warming import Schedule, WarmReport
 
 __all__ = [
     "DEFAULT",
     "MISSING",
+    "AsyncCachedFunction",
     "BackendError",
     "BackendTimeout",
     "Cache",
     "CacheClosed",
     "CacheError",
     "CacheStats",
+    "CachedFunction",
     "Caches",
     "CircuitOpen",
     "ConfigError",
     "DecodeError",
     "EncodeError",
     "InvalidKey",
+    "InvalidOption",
     "InvalidTtl",
     "KeyNotFound",
     "LayerStats",
+    "LoadContext",
+    "LoadOptions",
+    "LoadTimeout",
     "MissingExtra",
     "NotACounter",
+    "NotModified",
+    "RecursiveLoad",
+    "Schedule",
     "Ttl",
     "UnknownBackend",
     "UnknownCache",
@@ -68,6 +84,7 @@ __all__ = [
     "UnknownName",
     "UnknownStage",
     "ValueTooLarge",
+    "WarmReport",
     "WouldDeadlock",
     "__version__",
     "aclose",
@@ -75,19 +92,31 @@ __all__ = [
     "cached",
     "close",
     "configure",
+    "current_load",
     "get_cache",
     "make_key",
 ]
 
 
+_LATE = {
+    "AsyncCachedFunction": "callables",
+    "Cache": "face",
+    "CacheStats": "face",
+    "CachedFunction": "callables",
+    "LayerStats": "core.layer",
+    "LoadContext": "core.context",
+    "LoadOptions": "core.policy",
+    "NotModified": "core.context",
+    "Schedule": "warming",
+    "WarmReport": "warming",
+    "current_load": "core.context",
+}
+
+
 def __getattr__(name: str) -> Any:
-    # types for annotations: their modules import asyncio, which waits until somebody asks for one
-    if name in {"Cache", "CacheStats"}:
-        from layercache import face
+    # their modules import asyncio and inspect, which wait until somebody asks for one
+    if name not in _LATE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
 
-        return getattr(face, name)
-    if name == "LayerStats":
-        from layercache.core import layer
-
-        return layer.LayerStats
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"layercache.{_LATE[name]}"), name)

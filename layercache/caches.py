@@ -116,7 +116,11 @@ class Caches:
             name,
             layer,
             wanted.policy(),
-            NormalForm(backend.serializer, by_reference=wanted.isolation == "reference"),
+            NormalForm(
+                backend.serializer,
+                by_reference=wanted.isolation == "reference",
+                is_near=layer.space.near is not None,
+            ),
             Flights(threading.Lock(), threading.get_ident),
             (InlinePort(self._now), LoopPort(self._now)),
             close,

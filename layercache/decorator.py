@@ -1,28 +1,50 @@
-"""@cached for def and async def: the function's result, kept under a key made of its arguments."""
+"""@cached for def and async def: the function's result, kept under a key made of its arguments.
+
+A plain function stays one, with the attributes `key`, `invalidate`, `refresh`, `peek`, `uncached` and `warm`. One in a
+class body becomes a descriptor, so that what it is bound to an object has the same attributes without the object.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import lru_cache, partial, wraps
-from typing import TYPE_CHECKING, Any, TypeVar, cast, get_type_hints
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from functools import lru_cache, partial, update_wrapper, wraps
+from types import MethodType
+from typing import TYPE_CHECKING, Any, Final, Unpack, get_type_hints, overload
+from weakref import WeakValueDictionary
 
 from layercache.caches import closings, get_cache
-from layercache.durations import DEFAULT, Ttl, parse_duration
+from layercache.durations import DEFAULT, Duration, Ttl
 from layercache.entry import MISSING
-from layercache.keys import key_part, make_key
+from layercache.errors import InvalidOption
 
 if TYPE_CHECKING:
+    from typing import ParamSpec, TypeVar
+
+    from layercache.arguments import KeyOf, OverridesOf, Parameters
+    from layercache.callables import AsyncCachedFunction, CachedFunction
+    from layercache.core.policy import LoadOptions
+    from layercache.core.warming import Item
     from layercache.face import Cache
 
-__all__ = ["Decorator", "cached"]
+    P = ParamSpec("P")
+    R = TypeVar("R")
 
-F = TypeVar("F", bound=Callable[..., Any])
+__all__ = ["Calls", "Decorator", "cached", "declared"]
 
 
-def cached(key: str | None = None, *, cache: str = "default", ttl: Ttl = DEFAULT) -> Decorator:
+def cached(
+    key: str | None = None,
+    *,
+    cache: str = "default",
+    ttl: Ttl | Callable[..., Ttl] = DEFAULT,
+    ignore: Iterable[str] = (),
+    warm: Iterable[Any] | None = None,
+    refresh_every: Duration | None = None,
+    **options: Unpack[LoadOptions],
+) -> Decorator:
     """Return a decorator that caches what a function, `def` or `async def`, returns.
 
-        @cached("quote:{symbol}", cache="stock")
+        @cached("quote:{symbol}", cache="stock", ttl="15s", tags=["quote:{symbol}", "quotes"])
         async def quote(symbol: str) -> Quote: ...
 
     Args:
@@ -30,32 +52,121 @@ def cached(key: str | None = None, *, cache: str = "default", ttl: Ttl = DEFAULT
             that mean something in keys escaped; other values as `make_key` spells them. Left out,
             the key is made of the function's module and name and all of its arguments.
         cache: the name of the cache, opened at the first call.
-        ttl: how long a result lives; left out, the cache's own or the key's pattern's.
+        ttl: how long a result lives; left out, the cache's own or the key's pattern's. Or a function of the result,
+            which is given the arguments that it has parameters for: `lambda quote, period: ...`.
+        ignore: the names of parameters that are left out of the key, such as "self".
+        warm: the calls of which `warm()` of the function, and `layercache warm`, load the results: each a tuple of
+            positional arguments, a dict of keyword arguments, or a single argument.
+        refresh_every: has `warm()` keep them warm from then on, in this process.
+        options: what the loads do otherwise than the settings say; see `LoadOptions`. Each of `tags` may be a template
+            as well; a function that gives them is called as that for `ttl` is.
 
     The return annotation says which type a cached result is restored to; without one it comes back in JSON's kinds.
-    Calls with the same key in this process share one run of the function.
+    Calls with the same key share one run of the function, in every process as far as the backend is shared. It finds
+    its load with `current_load()`.
     """
-    return Decorator(partial(get_cache, cache), key, ttl)
+    return Decorator(partial(get_cache, cache), key, ttl, options, ignore, warm, refresh_every)
 
 
 class Decorator:
-    """What `cached(...)` returns. Raises `TypeError` at decoration for what it cannot cache, and
-    `ValueError` for a template that names no parameter and for a ttl that is none."""
+    """What `cached(...)` returns.
+
+    Raises `InvalidTtl` and `InvalidOption` for options that cannot be right when it is made, and at decoration
+    `TypeError` for what it cannot cache and `ValueError` for a template that names no parameter.
+    """
 
     def __init__(
-        self, cache: Callable[[], Cache[Any]], key: str | None, ttl: Any, options: Any = None
+        self,
+        cache: Callable[[], Cache[Any]],
+        key: str | None,
+        ttl: Any,
+        options: Mapping[str, Any],
+        ignore: Iterable[str] = (),
+        warm: Iterable[Any] | None = None,
+        refresh_every: Any = None,
     ) -> None:
+        from layercache.core.policy import Overrides
+
         if callable(key):
             raise TypeError("write @cached() with parentheses, or @cached('quote:{symbol}')")
-        if ttl is not DEFAULT:
-            parse_duration(ttl)
-        self._cache, self._key, self._ttl = cache, key, ttl
+        if isinstance(ignore, str):
+            raise TypeError(f"ignore takes several names, such as [{ignore!r}]; got one str")
+        Overrides(ttl, options)
+        self._cache, self._key, self._ttl, self._options = cache, key, ttl, options
+        self._ignore = tuple(ignore)
+        self._warm, self._every = _checked_warm(warm, refresh_every)
 
-    def __call__(self, function: F) -> F:
+    # an `async def` is a function that returns a coroutine, too: the first that fits is meant
+    @overload
+    def __call__(  # type: ignore[overload-overlap]
+        self,
+        function: Callable[P, Coroutine[Any, Any, R]],  # pyright: ignore[reportOverlappingOverload]
+        /,
+    ) -> AsyncCachedFunction[P, R]: ...
+    @overload
+    def __call__(self, function: Callable[P, R], /) -> CachedFunction[P, R]: ...
+    def __call__(self, function: Callable[..., Any], /) -> Any:
         import inspect  # here, as it is a fifth of what `import layercache` may cost
 
+        from layercache.arguments import Parameters, key_maker, overrides_maker
+
         _check(function, self._key)
-        key_of, view, ttl = _key_maker(function, self._key), self._view_maker(function), self._ttl
+        parameters = Parameters(function, self._ignore)
+        calls = (_AsyncCalls if inspect.iscoroutinefunction(function) else Calls)(
+            function,
+            parameters,
+            key_maker(function, parameters, self._key),
+            overrides_maker(parameters, self._ttl, self._options),
+            self._cache,
+        )
+        in_class = _is_in_a_class_body(function)
+        if self._warm is not None:
+            calls.declare(self._warm, self._every, of_object=in_class and parameters.names[:1] in _OBJECTS)
+        return calls.method() if in_class else calls.function()
+
+
+_ATTRIBUTES: Final = frozenset({"key", "invalidate", "refresh", "peek", "warm"})
+_OBJECTS: Final = (["self"], ["cls"])  # what a method calls its object
+
+
+class Calls:
+    """A decorated `def`: what its calls do, and those of its attributes.
+
+    Attributes:
+        name: of the function, with its module.
+        is_async: whether its attributes are awaited.
+    """
+
+    is_async = False
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        parameters: Parameters,
+        key_of: KeyOf,
+        overrides_of: OverridesOf,
+        cache: Callable[[], Cache[Any]],
+    ) -> None:
+        self._function, self._parameters = function, parameters
+        self._key_of, self._overrides_of = key_of, overrides_of
+        self.view = _view_maker(function, cache)
+        self.name = f"{function.__module__}.{function.__qualname__}"
+        self._warm: list[tuple[tuple[Any, ...], dict[str, Any]]] | None = None
+        self._every: float | None = None
+        self._of_object = False
+
+    def function(self) -> Any:
+        call: Any = self._call()
+        for name in _ATTRIBUTES:
+            setattr(call, name, getattr(self, name))
+        call.uncached, call.calls = self._function, self
+        return call
+
+    def method(self) -> Any:
+        return _Method(self.function())
+
+    def _call(self) -> Callable[..., Any]:
+        view, key_of, function, overrides_of = self.view, self._key_of, self._function, self._overrides_of
 
         # a hit near asks for no `partial` and enters no verb: 0.4 µs where going through get_or_set took 3.4
         @wraps(function)
@@ -64,35 +175,182 @@ class Decorator:
             value = cache.hit(key)
             if value is not MISSING:
                 return value
-            return cache.get_or_set(key, partial(function, *args, **kwargs), ttl)
+            return cache._load(key, partial(function, *args, **kwargs), overrides_of(args, kwargs))  # noqa: SLF001
+
+        return call
+
+    def key(self, /, *args: Any, **kwargs: Any) -> str:
+        return self._key_of(args, kwargs)
+
+    def invalidate(self, /, *args: Any, **kwargs: Any) -> Any:
+        return self.view().delete(self._key_of(args, kwargs))
+
+    def refresh(self, /, *args: Any, **kwargs: Any) -> Any:
+        key, loader = self._key_of(args, kwargs), partial(self._function, *args, **kwargs)
+        return self.view()._reload(key, loader, self._overrides_of(args, kwargs))  # noqa: SLF001
+
+    def peek(self, /, *args: Any, **kwargs: Any) -> Any:
+        return self.view().peek(self._key_of(args, kwargs))
+
+    # -- warming
+
+    def declare(self, warm: Sequence[Any], every: float | None, *, of_object: bool) -> None:
+        """Have `warm` load what is listed; `TypeError` where it does not fit the function."""
+        self._every, self._of_object = every, of_object
+        self._warm = [self._parameters.call(item, of_object=of_object) for item in warm]
+        if not of_object:
+            for args, kwargs in self._warm:
+                self._key_of(args, kwargs)  # what cannot stand in a key is said now
+            _declared[id(self)] = self
+
+    def items(self, *owner: Any) -> list[Item]:
+        """Return what there is to warm, for the object that a method is bound to."""
+        from layercache.core.warming import Item
+
+        if self._warm is None:
+            raise InvalidOption(f"there is nothing to warm; name calls of {self.name} in @cached(warm=[...])")
+        if self._of_object and not owner:
+            raise TypeError(f"{self.name} is a method: it is warmed where it is bound to an object")
+        found: dict[str, Item] = {}
+        for args, kwargs in self._warm:
+            args = owner + args  # noqa: PLW2901
+            key = self._key_of(args, kwargs)
+            found[key] = Item(key, partial(self._function, *args, **kwargs), self._overrides_of(args, kwargs))
+        return list(found.values())
+
+    def warm(self, /, *owner: Any, concurrency: int = 8) -> Any:
+        from layercache.warming import warm
+
+        return warm(self.view(), self.items(*owner), concurrency, self._every)
+
+
+class _AsyncCalls(Calls):
+    """A decorated `async def`."""
+
+    is_async = True
+
+    def method(self) -> Any:
+        return _AsyncMethod(self.function())
+
+    def _call(self) -> Callable[..., Any]:
+        view, key_of, function, overrides_of = self.view, self._key_of, self._function, self._overrides_of
 
         @wraps(function)
-        async def acall(*args: Any, **kwargs: Any) -> Any:
+        async def call(*args: Any, **kwargs: Any) -> Any:
             cache, key = view(), key_of(args, kwargs)
             value = cache.hit(key)
             if value is not MISSING:
                 return value
-            return await cache.aget_or_set(key, partial(function, *args, **kwargs), ttl)
+            return await cache._aload(key, partial(function, *args, **kwargs), overrides_of(args, kwargs))  # noqa: SLF001
 
-        return cast("F", acall if inspect.iscoroutinefunction(function) else call)
+        return call
 
-    def _view_maker(self, function: Callable[..., Any]) -> Callable[[], Cache[Any]]:
-        """Return what gives the view of the cache that results are kept in, looked up anew after any was closed."""
-        type_of = lru_cache(maxsize=1)(partial(_returned_type, function))
-        # in one name: between two, another thread could take a closed cache for one looked up since
-        known: tuple[int, Cache[Any] | None] = (-1, None)
+    async def invalidate(self, /, *args: Any, **kwargs: Any) -> Any:
+        return await self.view().adelete(self._key_of(args, kwargs))
 
-        def view() -> Cache[Any]:
-            nonlocal known
-            seen, cache = known
-            now = closings.count
-            if cache is None or seen != now:
-                cache, returned = self._cache(), type_of()
-                cache = cache if returned is Any else cache.typed(returned)
-                known = now, cache
-            return cache
+    async def refresh(self, /, *args: Any, **kwargs: Any) -> Any:
+        key, loader = self._key_of(args, kwargs), partial(self._function, *args, **kwargs)
+        return await self.view()._areload(key, loader, self._overrides_of(args, kwargs))  # noqa: SLF001
 
-        return view
+    async def warm(self, /, *owner: Any, concurrency: int = 8) -> Any:
+        from layercache.warming import awarm
+
+        return await awarm(self.view(), self.items(*owner), concurrency, self._every)
+
+    async def peek(self, /, *args: Any, **kwargs: Any) -> Any:
+        return await self.view().apeek(self._key_of(args, kwargs))
+
+
+# -- methods
+
+
+class _Method:
+    """A decorated function as it stands in a class body."""
+
+    def __init__(self, call: Any) -> None:
+        update_wrapper(self, call)  # which brings its attributes along
+        self.__wrapped__ = call.uncached
+        self._call = call
+
+    def __get__(self, instance: object, owner: Any = None) -> Any:
+        return self._call if instance is None else _Bound(self._call, instance)
+
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:  # under @staticmethod
+        return self._call(*args, **kwargs)
+
+
+class _AsyncMethod(_Method):
+    def __init__(self, call: Any) -> None:
+        import inspect
+
+        super().__init__(call)
+        mark = getattr(inspect, "markcoroutinefunction", None)  # Python 3.12
+        if mark is not None:
+            mark(self)
+
+    async def __call__(self, /, *args: Any, **kwargs: Any) -> Any:  # frameworks look whether this is async
+        return await self._call(*args, **kwargs)
+
+
+class _Bound(partial[Any]):
+    """A decorated method of one object. A `partial`, as making and calling one takes no frame of Python, and `inspect`
+    and frameworks look through it."""
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self.func, name)  # __name__ and its like too
+        if name in {"uncached", "__wrapped__"}:
+            return MethodType(found, self.args[0])
+        return partial(found, *self.args) if name in _ATTRIBUTES else found
+
+    @property
+    def __self__(self) -> Any:
+        return self.args[0]
+
+    @property
+    def __doc__(self) -> str | None:  # type: ignore[override]  # pyright: ignore[reportIncompatibleVariableOverride]
+        return self.func.__doc__
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Bound) and self.func is other.func and self.args[0] is other.args[0]
+
+    def __hash__(self) -> int:
+        return hash((self.func, id(self.args[0])))
+
+    def __repr__(self) -> str:
+        return f"<cached method {self.func.__qualname__} of {self.args[0]!r}>"
+
+
+# -- warming
+
+
+_declared: Final[WeakValueDictionary[int, Calls]] = WeakValueDictionary()
+
+
+def declared() -> list[Calls]:
+    """Return the functions that say what of them is to be warm, in the order of their decoration; no methods, as they
+    have no object."""
+    return list(_declared.values())
+
+
+def _checked_warm(warm: Any, every: Any) -> tuple[tuple[Any, ...] | None, float | None]:
+    if warm is None:
+        if every is not None:
+            raise InvalidOption("refresh_every keeps warm what `warm` lists; write @cached(warm=[...]) too")
+        return None, None
+    if isinstance(warm, str):
+        raise TypeError(f"warm takes several calls, such as [{warm!r}]; got one str")
+    from layercache.warming import checked_every
+
+    return tuple(warm), checked_every(every)
+
+
+def _is_in_a_class_body(function: Callable[..., Any]) -> bool:
+    around, _, _ = function.__qualname__.rpartition(".")
+    # a method that is bound already has found its object
+    return bool(around) and not around.endswith("<locals>") and not hasattr(function, "__self__")
+
+
+# -- checks and types
 
 
 def _check(function: Any, template: str | None) -> None:
@@ -101,7 +359,7 @@ def _check(function: Any, template: str | None) -> None:
     if isinstance(function, classmethod | staticmethod):
         kind = type(function).__name__
         raise TypeError(f"write @{kind} above @cached(...), so that the function itself is cached")
-    if not callable(function) or not hasattr(function, "__qualname__"):
+    if not callable(function) or not hasattr(function, "__qualname__") or inspect.isclass(function):
         raise TypeError(f"a function can be cached, not {function!r}")
     if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
         raise TypeError(
@@ -109,6 +367,27 @@ def _check(function: Any, template: str | None) -> None:
         )
     if template is None and function.__name__ == "<lambda>":
         raise TypeError("all lambdas of a module have one name; give a key such as @cached('quote:{symbol}')")
+
+
+def _view_maker(
+    function: Callable[..., Any], open_cache: Callable[[], Cache[Any]]
+) -> Callable[[], Cache[Any]]:
+    """Return what gives the view of the cache that results are kept in, looked up anew after any was closed."""
+    type_of = lru_cache(maxsize=1)(partial(_returned_type, function))
+    # in one name: between two, another thread could take a closed cache for one looked up since
+    known: tuple[int, Cache[Any] | None] = (-1, None)
+
+    def view() -> Cache[Any]:
+        nonlocal known
+        seen, cache = known
+        now = closings.count
+        if cache is None or seen != now:
+            cache, returned = open_cache(), type_of()
+            cache = cache if returned is Any else cache.typed(returned)
+            known = now, cache
+        return cache
+
+    return view
 
 
 def _returned_type(function: Callable[..., Any]) -> Any:
@@ -140,65 +419,3 @@ def _returned_type(function: Callable[..., Any]) -> Any:
         )
         raise
     return hints["return"]
-
-
-def _key_maker(
-    function: Callable[..., Any], template: str | None
-) -> Callable[[tuple[Any, ...], dict[str, Any]], str]:
-    import inspect
-    from string import Formatter
-
-    # the object of a bound method is an argument like any other: two objects share no keys
-    owner = (function.__self__,) if inspect.ismethod(function) else ()
-    signature = inspect.signature(function.__func__ if inspect.ismethod(function) else function)
-
-    parameters = signature.parameters.values()
-    plain = all(parameter.kind is parameter.POSITIONAL_OR_KEYWORD for parameter in parameters)
-    most = len(parameters) - len(owner) if plain else -1
-    names = list(signature.parameters)
-
-    def bound(args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
-        if not kwargs and len(args) == most:
-            return dict(zip(names, owner + args, strict=True))
-        call = signature.bind(*owner, *args, **kwargs)
-        call.apply_defaults()
-        return dict(call.arguments)
-
-    if template is None:
-        name = f"{function.__module__}.{function.__qualname__}"
-        return lambda args, kwargs: make_key(name, **bound(args, kwargs))
-
-    fields = list(Formatter().parse(template))
-    unknown = [field for _, field, _, _ in fields if field is not None and field not in signature.parameters]
-    if unknown:
-        raise ValueError(
-            f"the key {template!r} names {', '.join(map(repr, unknown))}; "
-            f"{function.__qualname__} has the parameters {', '.join(signature.parameters)}",
-        )
-    if any(spec or conversion for _, _, spec, conversion in fields):
-        raise ValueError(
-            f"the key {template!r} holds a format; a parameter stands in a key as it is: {{name}}"
-        )
-
-    def key_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
-        values = bound(args, kwargs)
-        return "".join(
-            text if field is None else text + key_part(values[field]) for text, field, _, _ in fields
-        )
-
-    named = [(text, field) for text, field, _, _ in fields if field is not None]
-    if len(named) != 1 or most < 0 or owner:
-        return key_of
-    # one parameter in the key is the common template, and its position is known
-    _, field = named[0]
-    at = [name for _, name, _, _ in fields].index(field)
-    before = "".join(text for text, _, _, _ in fields[: at + 1])
-    after = "".join(text for text, _, _, _ in fields[at + 1 :])
-    position = names.index(field)
-
-    def key_of_one(args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
-        if kwargs or len(args) != most:
-            return key_of(args, kwargs)
-        return f"{before}{key_part(args[position])}{after}"
-
-    return key_of_one

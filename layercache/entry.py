@@ -88,7 +88,7 @@ class Entry:
 
     def living_at_most(self, seconds: float, now: float) -> Entry:
         """Return the entry with no more than `seconds` left from `now`, nor more than it has itself."""
-        left = min(self.left(now), seconds)
+        left = min(self.dead_at - now, self.dead_at - self.created_at, seconds)
         if left >= self.dead_at - now:
             return self
         # where the clock that wrote it runs ahead of ours, its times come back to ours

@@ -5,9 +5,10 @@ Rule: a twin differs from its verb in nothing but how it waits.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, Unpack, cast, overload
 
 from layercache.codecs.normal import NormalForm, TypedForm
@@ -16,7 +17,8 @@ from layercache.core.layer import Layer, LayerStats
 from layercache.core.loading import Loading
 from layercache.core.policy import NOTHING, LoadOptions, Overrides, Policy
 from layercache.core.verbs import Verbs
-from layercache.durations import DEFAULT, Ttl
+from layercache.core.warming import Item
+from layercache.durations import DEFAULT, Duration, Ttl
 from layercache.entry import MISSING
 from layercache.hits import hit_path, near_set
 from layercache.inline import InlinePort, run
@@ -25,6 +27,7 @@ from layercache.loop import LoopPort
 if TYPE_CHECKING:
     from layercache.core.flights import Flights
     from layercache.decorator import Decorator
+    from layercache.warming import Schedule, WarmReport
 
 __all__ = ["Cache", "CacheStats"]
 
@@ -103,6 +106,7 @@ class Cache(Generic[T]):
         self._close = close
         # this cache and the typed views of it, by type: one key space, one statistic
         self._views: dict[Any, Cache[Any]] = {Any: self}
+        self.schedules: set[Schedule] = set()  # what keeps keys of it warm; of the views too
 
         self._bind()
 
@@ -121,7 +125,9 @@ class Cache(Generic[T]):
         self._layer.tickets.reset(new_lock())
 
     def unbind(self) -> None:
-        """Take the hit path away, so that every verb asks the key space again; for `Caches`."""
+        """Take the hit path away, so that every verb asks the key space again, and end schedules; for `Caches`."""
+        for schedule in list(self.schedules):
+            schedule.cancel()
         for view in list(self._views.values()):
             for verb in ("get", "aget", "get_or_set", "aget_or_set", "set", "hit"):
                 vars(view).pop(verb, None)
@@ -387,12 +393,75 @@ class Cache(Generic[T]):
         key: str | None = None,
         *,
         ttl: Ttl | Callable[..., Ttl] = DEFAULT,
+        ignore: Iterable[str] = (),
+        warm: Iterable[Any] | None = None,
+        refresh_every: Duration | None = None,
         **options: Unpack[LoadOptions],
     ) -> Decorator:
         """Return a decorator that caches what a function, `def` or `async def`, returns; see `layercache.cached`."""
         from layercache.decorator import Decorator
 
-        return Decorator(lambda: self, key, ttl, options)
+        return Decorator(lambda: self, key, ttl, options, ignore, warm, refresh_every)
+
+    def warm(
+        self,
+        loader: Callable[[str], T],
+        keys: Iterable[str],
+        *,
+        concurrency: int = 8,
+        refresh_every: Duration | None = None,
+        ttl: Ttl | Callable[[T], Ttl] = DEFAULT,
+        **options: Unpack[LoadOptions],
+    ) -> WarmReport:
+        """Load those of `keys` that are not there, or not fresh.
+
+        Args:
+            loader: called with a key for its value; it finds its load with `current_load()`.
+            concurrency: how many keys are loaded at a time, each on a thread.
+            refresh_every: also load them anew in this interval, on a daemon thread, until the report's `cancel()`, the
+                end of the cache, or that of the process. What another host has loaded since is not loaded again.
+            ttl, options: as for `get_or_set`.
+
+        Of many processes that warm the same keys one loads each, as far as the backend is shared. What a loader raises
+        is in the report, by key, and the others go on.
+        """
+        from layercache.warming import checked_every, warm
+
+        items = self._items(loader, keys, _overrides(ttl, options))
+        return warm(self, items, concurrency, checked_every(refresh_every))
+
+    async def awarm(
+        self,
+        loader: Callable[[str], Awaitable[T]] | Callable[[str], T],
+        keys: Iterable[str],
+        *,
+        concurrency: int = 8,
+        refresh_every: Duration | None = None,
+        ttl: Ttl | Callable[[T], Ttl] = DEFAULT,
+        **options: Unpack[LoadOptions],
+    ) -> WarmReport:
+        """As `warm`, with tasks of the running loop, and over with it; the loader may be async."""
+        from layercache.warming import awarm, checked_every
+
+        items = self._items(loader, keys, _overrides(ttl, options))
+        return await awarm(self, items, concurrency, checked_every(refresh_every))
+
+    def _items(self, loader: Callable[[str], Any], keys: Iterable[str], overrides: Overrides) -> list[Item]:
+        return [Item(key, partial(loader, key), overrides) for key in self._verbs.check_all(keys)]
+
+    # -- for the decorator, which has looked near already, and has its options checked
+
+    def _load(self, key: str, loader: Callable[[], Any], overrides: Overrides) -> Any:
+        return run(self._loading.get_or_set(self._inline, key, loader, overrides))
+
+    def _aload(self, key: str, loader: Callable[[], Any], overrides: Overrides) -> Coroutine[Any, Any, Any]:
+        return self._loading.get_or_set(self._loop, key, loader, overrides)
+
+    def _reload(self, key: str, loader: Callable[[], Any], overrides: Overrides) -> Any:
+        return run(self._loading.refresh(self._inline, key, loader, overrides))
+
+    def _areload(self, key: str, loader: Callable[[], Any], overrides: Overrides) -> Coroutine[Any, Any, Any]:
+        return self._loading.refresh(self._loop, key, loader, overrides)
 
     # -- the whole
 
@@ -424,7 +493,7 @@ class Cache(Generic[T]):
                 (self._inline, self._loop),
                 self._close,
             )
-            view._views = self._views
+            view._views, view.schedules = self._views, self.schedules
             view = self._views.setdefault(known, view)
         return view
 

@@ -131,13 +131,20 @@ class InlinePort(Chance):
             raise TypeError("the loader is async; await aget_or_set(...) instead of get_or_set(...)")
         return value
 
-    async def start(self, job: Coroutine[Any, Any, None], party: Party, *, apart: bool) -> None:
+    async def start(
+        self, job: Coroutine[Any, Any, None], party: Party, ended: Callable[[object], None], *, apart: bool
+    ) -> None:
         if not apart:
             await job
             return
         self._start(lambda: run(job), party)
 
-    def spawn(self, job: Callable[[Port], Coroutine[Any, Any, None]], party: Party) -> bool:
+    def spawn(
+        self,
+        job: Callable[[Port], Coroutine[Any, Any, None]],
+        party: Party,
+        ended: Callable[[object], None],
+    ) -> bool:
         self._threads = [thread for thread in self._threads if thread.is_alive()]  # none is, after a fork
         if len(self._threads) >= _MOST_SPAWNED:
             return False

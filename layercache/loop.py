@@ -110,15 +110,22 @@ class LoopPort(Chance):
                 raise LoadOverdue from error
             raise
 
-    async def start(self, job: Coroutine[Any, Any, None], party: Party, *, apart: bool) -> None:
+    async def start(
+        self, job: Coroutine[Any, Any, None], party: Party, ended: Callable[[object], None], *, apart: bool
+    ) -> None:
         # always a task of its own: a cancelled caller leaves, and the load goes on for its followers. A loop keeps no
         # task alive by itself; its party does, which the table of flights holds until it is over
         loop = asyncio.get_running_loop()
         party.job = task = loop.create_task(job)
-        task.add_done_callback(party.done)
+        task.add_done_callback(ended)
         party.give_up = partial(_give_up, loop, task, party.thread)
 
-    def spawn(self, job: Callable[[Port], Coroutine[Any, Any, None]], party: Party) -> bool:
+    def spawn(
+        self,
+        job: Callable[[Port], Coroutine[Any, Any, None]],
+        party: Party,
+        ended: Callable[[object], None],
+    ) -> bool:
         if len(self._spawned) >= _MOST_SPAWNED:
             self._spawned = {task for task in self._spawned if not task.get_loop().is_closed()}
             if len(self._spawned) >= _MOST_SPAWNED:
@@ -126,7 +133,7 @@ class LoopPort(Chance):
         party.job = task = asyncio.get_running_loop().create_task(job(self))
         self._spawned.add(task)
         task.add_done_callback(self._spawned.discard)
-        task.add_done_callback(party.done)
+        task.add_done_callback(ended)
         return True
 
     async def join(self, flight: Flight, seconds: float) -> bool:

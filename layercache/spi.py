@@ -100,7 +100,8 @@ class Near(Protocol):
     def now(self) -> Callable[[], float]: ...
 
     def take(self, key: str, *, stale: bool) -> Entry | None:
-        """Return the entry of `key` and count a hit, if it is fresh or may be `stale`; else None."""
+        """Return the entry of `key` and count a hit, if it is fresh or may be `stale`; else None. It has a spread only
+        if it is to be refreshed early by now."""
         ...
 
     def hits(self) -> int:

@@ -19,7 +19,21 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, Field
 
 import layercache
-from layercache import CacheClosed, EncodeError, InvalidKey, InvalidTtl, UnknownCache, cached, get_cache
+from layercache import (
+    CacheClosed,
+    EncodeError,
+    InvalidKey,
+    InvalidOption,
+    InvalidTtl,
+    LoadContext,
+    LoadTimeout,
+    NotModified,
+    RecursiveLoad,
+    UnknownCache,
+    cached,
+    current_load,
+    get_cache,
+)
 from layercache.testing import Clock
 
 if TYPE_CHECKING:
@@ -264,6 +278,8 @@ class TestMethods:
         a, b = cached()(Symbol("A").quote), cached()(Symbol("B").quote)
 
         assert (a(), b(), a("1d"), b(period="1d")) == (1, 2, 1, 2)
+        assert isinstance(a, types.FunctionType)
+        assert (a.peek("1d"), b.peek()) == (1, 2)
         assert cached("{self}:{period}")(Symbol("C").quote)() == 3
 
     def test_a_bound_method_of_what_cannot_be_spelled_is_refused(self) -> None:
@@ -289,7 +305,7 @@ class TestMethods:
         assert (Market.of("A"), Market.of("A"), Market.at("A"), Market().at("A")) == (1, 1, 2, 2)
         for kind in (classmethod, staticmethod):
             with pytest.raises(TypeError, match=f"write @{kind.__name__} above @cached"):
-                cached()(kind(lambda: 1))  # type: ignore[type-var]
+                cached()(kind(lambda: 1))
 
 
 class TestTemplates:
@@ -364,7 +380,7 @@ class TestTemplates:
             ("q:{symbol[0]}", r"names 'symbol\[0\]'"),
             ("q:{ symbol }", "names ' symbol '"),
             ("q:{*args}", r"names '\*args'"),
-            ("q:{symbol!r}", "holds a format; a parameter stands in a key as it is: {name}"),
+            ("q:{symbol!r}", "holds a format; a parameter stands in it as it is: {name}"),
             ("q:{symbol:>10}", "holds a format"),
             ("q:{symbol:{period}}", "holds a format"),
             ("q:{symbol", "expected '}'"),
@@ -414,7 +430,7 @@ class TestWhatCannotBeDecorated:
             with pytest.raises(TypeError, match=f"{function.__name__} is a generator: .*; return a list"):
                 cached()(function)
 
-    @pytest.mark.parametrize("thing", [5, "text", None, object(), Point(1, 2)])
+    @pytest.mark.parametrize("thing", [5, "text", None, object(), Point(1, 2), Point, property(len)])
     def test_what_is_no_function(self, thing: Any) -> None:
         with pytest.raises(TypeError, match="a function can be cached, not"):
             cached()(thing)
@@ -654,6 +670,512 @@ class TestResults:
         assert (f(), f()) == (2, 2)
         with pytest.raises(CacheClosed):
             held.get("k")
+
+
+class TestAttributes:
+    """What a decorated function offers besides being called."""
+
+    def test_the_key_is_that_of_a_call(self) -> None:
+        @cached("quote:{symbol}")
+        def f(symbol: str, period: str = "1d") -> str:
+            return "here"
+
+        f("AAPL", period="1y")
+
+        assert f.key("AAPL") == f.key(symbol="AAPL", period="1y") == "quote:AAPL"
+        assert get_cache().get(f.key("AAPL")) == "here"
+
+    def test_a_function_without_a_template_has_a_key_too(self) -> None:
+        @cached()
+        def f(symbol: str, period: str = "1d") -> str:
+            return "here"
+
+        f("AAPL")
+
+        assert f.key("AAPL", "1d") == f.key(period="1d", symbol="AAPL")
+        assert get_cache().get(f.key("AAPL")) == "here"
+
+    def test_what_is_invalidated_is_loaded_anew(self, log: Log) -> None:
+        @cached("{symbol}")
+        def f(symbol: str) -> int:
+            return log(symbol)
+
+        assert (f("A"), f("B")) == (1, 2)
+        assert (f.invalidate("A"), f.invalidate("A")) == (True, False)
+        assert (f("A"), f("B")) == (3, 2)
+
+    def test_a_load_that_was_invalidated_is_not_kept(self, log: Log) -> None:
+        @cached("{symbol}")
+        def f(symbol: str) -> int:
+            f.invalidate(symbol)
+            return log(symbol)
+
+        assert (f("A"), f.peek("A"), f("A")) == (1, None, 2)
+
+    def test_refresh_runs_the_function_whatever_is_there(self, log: Log) -> None:
+        @cached("{symbol}")
+        def f(symbol: str) -> int:
+            return log(symbol)
+
+        assert (f.refresh("A"), f("A"), f.refresh("A"), f("A")) == (1, 1, 2, 2)
+
+    def test_a_refresh_that_fails_raises_and_leaves_what_is_there(self, log: Log) -> None:
+        @cached("{symbol}")
+        def f(symbol: str) -> int:
+            if log(symbol) == 2:
+                raise LookupError("no such symbol")
+            return len(log)
+
+        f("A")
+        with pytest.raises(LookupError):
+            f.refresh("A")
+
+        assert f("A") == 1
+
+    def test_peek_runs_nothing_and_counts_nothing(self, log: Log) -> None:
+        @cached("{symbol}")
+        def f(symbol: str) -> Quote:
+            log(symbol)
+            return QUOTE
+
+        assert f.peek("A") is None
+        f("A")
+        before = get_cache().stats()
+
+        assert f.peek("A") == QUOTE
+        assert log == [("A",)]
+        assert get_cache().stats() == before
+
+    def test_peek_sees_what_is_stale(self, log: Log) -> None:
+        clock = Clock()
+        cache = layercache.Caches(SETTINGS, now=clock)["default"]
+
+        @cache.cached("{symbol}", ttl=10, stale_ttl=10)
+        def f(symbol: str) -> int:
+            return log(symbol)
+
+        f("A")
+        clock.advance(15)
+
+        assert f.peek("A") == 1
+        assert len(log) == 1
+
+    def test_uncached_is_the_function_itself(self, log: Log) -> None:
+        def f(symbol: str) -> int:
+            return log(symbol)
+
+        decorated = cached("{symbol}")(f)
+
+        assert (decorated.uncached("A"), decorated.uncached("A"), decorated.peek("A")) == (1, 2, None)
+        assert decorated.uncached is f
+
+    def test_those_of_an_async_function_are_awaited(self, log: Log) -> None:
+        @cached("{symbol}")
+        async def f(symbol: str) -> int:
+            return log(symbol)
+
+        async def main() -> None:
+            assert (await f("A"), await f.refresh("A"), await f("A"), await f.peek("A")) == (1, 2, 2, 2)
+            assert (await f.invalidate("A"), await f.invalidate("A"), await f.peek("A")) == (
+                True,
+                False,
+                None,
+            )
+            assert (f.key("A"), await f.uncached("A"), await f("A")) == ("A", 3, 4)
+
+        asyncio.run(main())
+
+    def test_a_parameter_may_have_the_name_of_anything(self) -> None:
+        f: Any = made("@cached('{self}{key}')\ndef f(self, key): return 'here'")
+
+        assert f(self=1, key=2) == f.peek(self=1, key=2) == f.refresh(self=1, key=2) == "here"
+        assert f.key(self=1, key=2) == "12"
+        assert f.invalidate(self=1, key=2) is True
+
+
+class Service:
+    """Two of a kind have one cache, as their object is left out of the keys."""
+
+    def __init__(self, log: Log) -> None:
+        self.log = log
+
+    @cached("service:{symbol}", ttl="15s")
+    def quote(self, symbol: str, *, live: bool = False) -> int:
+        """Return the quote."""
+        return self.log(symbol)
+
+    @cached(ignore=["self"])
+    async def aquote(self, symbol: str) -> int:
+        return self.log(symbol)
+
+    @staticmethod
+    @cached("static:{symbol}")
+    async def at(symbol: str) -> str:
+        return symbol
+
+
+class TestAttributesOfMethods:
+    def test_they_go_without_the_object(self, log: Log) -> None:
+        service = Service(log)
+
+        assert (service.quote("A"), service.quote.refresh("A"), service.quote.peek("A")) == (1, 2, 2)
+        assert service.quote.key("A", live=True) == "service:A"
+        assert (service.quote.invalidate("A"), service.quote.invalidate("A")) == (True, False)
+        assert (service.quote.uncached("A"), service.quote.uncached(symbol="A")) == (3, 4)
+        assert service.quote.peek("A") is None
+
+    def test_and_are_awaited_where_the_method_is(self, log: Log) -> None:
+        service = Service(log)
+
+        async def main() -> None:
+            assert (await service.aquote("A"), await service.aquote.refresh("A")) == (1, 2)
+            assert await service.aquote.peek("A") == 2
+            assert (await service.aquote.invalidate("A"), await service.aquote.invalidate("A")) == (
+                True,
+                False,
+            )
+            assert await service.aquote.uncached("A") == 3
+
+        asyncio.run(main())
+
+    def test_from_the_class_they_take_it(self, log: Log) -> None:
+        service = Service(log)
+
+        assert Service.quote(service, "A") == 1
+        assert Service.quote.peek(service, "A") == 1
+        assert Service.quote.key(service, "A") == service.quote.key("A")
+
+    def test_an_ignored_object_is_no_part_of_the_key(self, log: Log) -> None:
+        async def main() -> list[int]:
+            return [await Service(log).aquote("A"), await Service(log).aquote("A")]
+
+        assert asyncio.run(main()) == [1, 1]
+        assert Service(log).aquote.key("A") == f"{__name__}.Service.aquote:symbol=A"
+
+    def test_a_bound_method_looks_as_it_did(self, log: Log) -> None:
+        service = Service(log)
+
+        assert list(inspect.signature(service.quote).parameters) == ["symbol", "live"]
+        assert list(inspect.signature(Service.quote).parameters) == ["self", "symbol", "live"]
+        assert inspect.iscoroutinefunction(service.aquote)
+        assert inspect.iscoroutinefunction(Service.aquote)
+        assert not inspect.iscoroutinefunction(service.quote)
+        assert inspect.iscoroutinefunction(type(Service.at).__call__) or inspect.iscoroutinefunction(
+            Service.at
+        )
+        bound: Any = service.quote
+        assert (bound.__name__, bound.__qualname__, bound.__doc__) == (
+            "quote", "Service.quote", "Return the quote.",
+        )  # fmt: skip
+        assert bound.__self__ is service
+        assert service.quote == service.quote != Service(log).quote
+        assert len({service.quote, service.quote, Service(log).quote}) == 2
+        assert repr(bound).startswith("<cached method Service.quote of <")
+
+    def test_a_static_method_keeps_them(self) -> None:
+        async def main() -> tuple[str, Any]:
+            at: Any = Service.at
+            return await at("A"), await at.peek("A")
+
+        assert asyncio.run(main()) == ("A", "A")
+
+    def test_a_method_that_is_overridden_is_found_by_super(self, log: Log) -> None:
+        class Other(Service):
+            @cached("other:{symbol}")
+            def quote(self, symbol: str, *, live: bool = False) -> int:
+                return 100 + super().quote(symbol)
+
+        assert (Other(log).quote("A"), Service(log).quote("A")) == (101, 1)
+
+    def test_a_property_may_be_cached(self, log: Log) -> None:
+        class Market:
+            @property
+            @cached("open")
+            def is_open(self) -> int:
+                return log()
+
+        assert (Market().is_open, Market().is_open) == (1, 1)
+
+
+class TestIgnoring:
+    def test_what_is_ignored_is_no_part_of_the_key(self, log: Log) -> None:
+        @cached(ignore=["session"])
+        def f(session: object, symbol: str) -> int:
+            return log(symbol)
+
+        assert (f(object(), "A"), f(object(), "A"), f(session=None, symbol="B")) == (1, 1, 2)
+        assert f.key(object(), "A") == f.key(None, "A")
+
+    def test_what_a_template_does_not_name_is_anyway(self, log: Log) -> None:
+        @cached("quote:{symbol}", ignore=["session"])
+        def f(session: object, symbol: str, trace: object = None) -> int:
+            return log(symbol)
+
+        assert (f(object(), "A"), f(object(), "A", object())) == (1, 1)
+
+    def test_all_may_be(self, log: Log) -> None:
+        @cached(ignore=["args", "kwargs"])
+        def f(*args: Any, **kwargs: Any) -> int:
+            return log()
+
+        assert (f(object()), f(x=object())) == (1, 1)
+
+    def test_an_unknown_name_is_said_at_decoration(self) -> None:
+        with pytest.raises(InvalidOption, match=r"ignore names 'sesion'; .*f has the parameters session"):
+
+            @cached(ignore=["sesion"])
+            def f(session: object) -> None: ...
+
+    def test_so_is_one_that_the_template_names(self) -> None:
+        with pytest.raises(InvalidOption, match="names 'symbol', which is to be ignored"):
+            cached("{symbol}", ignore=["symbol"])(lambda symbol: symbol)
+        with pytest.raises(TypeError, match=r"several names, such as \['self'\]"):
+            cached(ignore="self")
+
+
+class TestOptions:
+    """A policy per call site, over what the settings say."""
+
+    @pytest.fixture
+    def clock(self) -> Clock:
+        return Clock()
+
+    @pytest.fixture
+    def cache(self, clock: Clock) -> layercache.Cache[Any]:
+        return layercache.Caches(SETTINGS, now=clock)["default"]
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            ({"stale_tll": 5}, "no option of a load is named 'stale_tll'; did you mean 'stale_ttl'"),
+            ({"stale_ttl": None}, "stale_ttl has an end"),
+            ({"none_ttl": "soon"}, "'soon' is no duration"),
+            ({"jitter": 2}, r"jitter is a number from 0.0 to 1.0"),
+            ({"refresh": "late"}, 'refresh is "background", "early" or "off"'),
+            ({"wait": 0}, "wait is more than 0 seconds"),
+            ({"tags": "quotes"}, r"several tags are wanted, such as \['quotes'\]"),
+            ({"tags": [""]}, "a tag is text of 1 to 255 bytes"),
+        ],
+    )
+    def test_what_cannot_be_right_is_said_before_any_call(self, options: Any, message: str) -> None:
+        for decorate in (cached, get_cache().cached):
+            with pytest.raises(ValueError, match=message):
+                decorate("{x}", **options)
+
+    def test_they_are_checked_once(self, cache: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        @cache.cached("{x}", stale_ttl="10s", tags=["quotes"])
+        def f(x: int) -> int:
+            return x
+
+        def checked(*args: Any) -> Any:
+            raise AssertionError
+
+        monkeypatch.setattr("layercache.core.policy._checked", checked)
+        monkeypatch.setattr("layercache.core.policy.parse_duration", checked)
+
+        assert (f(1), f(2), f.refresh(1)) == (1, 2, 1)
+
+    def test_a_stale_result_is_served_where_the_function_fails(
+        self, cache: Any, clock: Clock, log: Log
+    ) -> None:
+        @cache.cached("{x}", ttl=10, stale_ttl=10, refresh="off")
+        def f(x: int) -> int:
+            if log(x) > 1:
+                raise LookupError
+            return x
+
+        f(5)
+        clock.advance(15)
+
+        assert f(5) == 5
+        assert len(log) == 2
+
+    def test_none_has_a_ttl_of_its_own(self, cache: Any, clock: Clock, log: Log) -> None:
+        @cache.cached("{x}", ttl=100, none_ttl=10)
+        def f(x: int) -> int | None:
+            log(x)
+            return x or None
+
+        f(0), f(1)
+        clock.advance(15)
+        f(0), f(1)
+
+        assert log == [(0,), (1,), (0,)]
+
+    def test_a_load_that_takes_too_long_is_given_up(self) -> None:
+        @cached(hard_timeout="20ms")
+        async def f() -> int:
+            await asyncio.Event().wait()
+            return 1
+
+        with pytest.raises(LoadTimeout):
+            asyncio.run(f())
+
+    def test_a_ttl_may_depend_on_the_result(self, cache: Any) -> None:
+        @cache.cached("{x}", ttl=lambda result: result * 10)
+        def f(x: int) -> int:
+            return x
+
+        f(1), f(5)
+
+        assert (cache.ttl_left("1"), cache.ttl_left("5")) == (10, 50)
+
+    def test_and_on_the_arguments_that_it_names(self, cache: Any) -> None:
+        @cache.cached("{x}", ttl=lambda result, period, unit=1: result * period * unit)
+        def f(x: int, period: int = 10) -> int:
+            return x
+
+        f(1), f(2, period=20)
+        f.refresh(3)
+
+        assert [cache.ttl_left(key) for key in "123"] == [10, 40, 30]
+
+    def test_tags_may_name_arguments(self, cache: Any, log: Log) -> None:
+        @cache.cached("{symbol}:{period}", tags=["quote:{symbol}", "news"])
+        def f(symbol: str, period: str = "1d") -> int:
+            return log(symbol, period)
+
+        f("A B"), f("A B", "1y"), f("C")
+        cache.invalidate("quote:A B")  # spelled as in an f-string
+        assert (f("A B"), f("A B", "1y"), f("C")) == (4, 5, 3)
+        cache.invalidate("news")
+        assert (f("A B"), f("A B", "1y"), f("C")) == (6, 7, 8)
+
+    def test_tags_of_a_method_too(self, cache: Any, log: Log) -> None:
+        class Market:
+            @cache.cached("{symbol}", tags=["quote:{symbol}"])
+            async def quote(self, symbol: str) -> int:
+                return log(symbol)
+
+        async def main() -> tuple[int, ...]:
+            first = await Market().quote("A")
+            await cache.ainvalidate("quote:A")
+            return first, await Market().quote("A"), await Market().quote.refresh("A")
+
+        assert asyncio.run(main()) == (1, 2, 3)
+
+    def test_a_function_may_give_the_tags(self, cache: Any, log: Log) -> None:
+        @cache.cached("{symbol}", tags=lambda result, symbol: [f"is:{result}", f"of:{symbol}"])
+        def f(symbol: str) -> int:
+            return log(symbol)
+
+        f("A"), f("B")
+        cache.invalidate("is:1")
+        assert (f("A"), f("B")) == (3, 2)
+        cache.invalidate("of:B")
+        assert (f("A"), f("B")) == (3, 4)
+
+    def test_those_of_the_settings_hold_besides(self, clock: Clock, log: Log) -> None:
+        tagged = SETTINGS | {"caches": {"default": {"backend": "local", "tags": ["all"]}}}
+        cache = layercache.Caches(tagged, now=clock)["default"]
+
+        @cache.cached("{symbol}", tags=["quote:{symbol}"])
+        def f(symbol: str) -> int:
+            return log(symbol)
+
+        f("A")
+        cache.invalidate("all")
+
+        assert f("A") == 2
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            (
+                {"tags": ["quote:{symbl}"]},
+                r"the tag 'quote:\{symbl\}' names 'symbl'; .*f has the parameters symbol",
+            ),
+            ({"tags": ["{symbol:>9}"]}, "holds a format"),
+            ({"tags": ["{symbol"]}, "expected '}'"),
+            ({"tags": lambda quote, symbl: []}, "tags names 'symbl'; .*f has the parameters symbol, period"),
+            (
+                {"tags": lambda: ["x"]},
+                "tags is a function of the value that was returned; this one takes none",
+            ),
+            ({"ttl": lambda quote, perod: 5}, "ttl names 'perod'"),
+            ({"ttl": lambda *, quote: 5}, "ttl is a function of the value"),
+            ({"ttl": lambda quote, symbol, /: 5}, "ttl names 'symbol'"),
+        ],
+    )
+    def test_a_name_that_is_no_parameter_is_said_at_decoration(self, options: Any, message: str) -> None:
+        def f(symbol: str, period: str = "1d") -> None: ...
+
+        with pytest.raises(ValueError, match=message):
+            cached("{symbol}", **options)(f)
+
+    def test_an_async_function_of_the_result_too(self) -> None:
+        async def ttl(result: Any) -> int:
+            return 5
+
+        with pytest.raises(InvalidOption, match="ttl is a plain function, as nobody would await it"):
+            cached("x", ttl=ttl)(lambda: 1)  # type: ignore[arg-type]
+
+    def test_what_has_no_signature_is_given_the_result(self, cache: Any) -> None:
+        @cache.cached("{x}", ttl=int)
+        def f(x: int) -> str:
+            return str(x)
+
+        f(15)
+
+        assert cache.ttl_left("15") == 15
+
+
+class TestTheLoad:
+    """A function under @cached finds the load that it is part of."""
+
+    def test_it_may_set_the_ttl_and_add_tags(self, log: Log) -> None:
+        @cached("{symbol}", ttl=lambda result: 10)
+        def f(symbol: str) -> int:
+            load = current_load()
+            assert isinstance(load, LoadContext)
+            assert load.key == symbol
+            load.ttl = "1h"
+            load.add_tags("exchange:X")
+            return log(symbol)
+
+        f("A")
+
+        assert get_cache().ttl_left("A") == pytest.approx(3600, abs=5)
+        get_cache().invalidate("exchange:X")
+        assert f("A") == 2
+
+    def test_there_is_none_around_a_call_that_is_not_cached(self) -> None:
+        @cached("{symbol}")
+        async def f(symbol: str) -> bool:
+            return current_load() is None
+
+        assert asyncio.run(f.uncached("A")) is True
+        assert asyncio.run(f("A")) is False
+        assert current_load() is None
+
+    def test_it_may_keep_what_is_stale(self, log: Log) -> None:
+        clock = Clock()
+        cache = layercache.Caches(SETTINGS, now=clock)["default"]
+
+        @cache.cached(
+            "{symbol}", ttl=10, stale_ttl=10, refresh="off", tags=lambda result, symbol: [str(result)]
+        )
+        def f(symbol: str) -> int:
+            log(symbol)
+            load = current_load()
+            assert load is not None
+            return 7 if load.stale is None else NotModified  # type: ignore[return-value]
+
+        f("A")
+        clock.advance(15)
+
+        assert f("A") == 7
+        assert (cache.ttl_left("A"), len(log)) == (10, 2)
+        cache.invalidate("7")
+        assert f.peek("A") is None
+
+    def test_a_function_that_asks_for_itself_is_told(self) -> None:
+        @cached("{x}")
+        async def f(x: int) -> int:
+            return await f(x)
+
+        with pytest.raises(RecursiveLoad):
+            asyncio.run(f(1))
 
 
 def test_a_decorated_function_looks_as_it_did() -> None:

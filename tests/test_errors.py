@@ -24,10 +24,13 @@ from layercache.errors import (
     EncodeError,
     Fault,
     InvalidKey,
+    InvalidOption,
     InvalidTtl,
     KeyNotFound,
+    LoadTimeout,
     MissingExtra,
     NotACounter,
+    RecursiveLoad,
     UnknownBackend,
     UnknownCache,
     UnknownEviction,
@@ -84,6 +87,7 @@ EXAMPLES: list[tuple[CacheError, dict[str, Any], str]] = [
     ),
     (InvalidKey("a key has at least one character"), {}, "a key has at least one character"),
     (InvalidTtl("'x' is no duration"), {}, "'x' is no duration"),
+    (InvalidOption("no tag is named"), {}, "no tag is named"),
     (KeyNotFound("n"), {"key": "n"}, "there is no 'n' to increment; set it first, or use add(key, 0)"),
     (NotACounter("n", "str"), {"key": "n", "kind": "str"}, "'n' holds a str; only an int can be incremented"),
     (EncodeError("JSON cannot carry it"), {}, "JSON cannot carry it"),
@@ -112,7 +116,20 @@ EXAMPLES: list[tuple[CacheError, dict[str, Any], str]] = [
         {"backend": "shared", "problem": "cache.internal:6379 is left alone"},
         "backend 'shared': cache.internal:6379 is left alone",
     ),
+    (
+        LoadTimeout("quote:AAPL", 1.5),
+        {"key": "quote:AAPL", "seconds": 1.5, "errno": None},
+        "'quote:AAPL' was not loaded within 1.5 s; it may be by now",
+    ),
     (WouldDeadlock("never"), {}, "never"),
+    (
+        RecursiveLoad("k"),
+        {"key": "k"},
+        (
+            "the load of 'k' waits for itself; a loader must not ask for its own key, "
+            "nor for one whose loader asks for it"
+        ),
+    ),
     (
         CacheClosed("stock"),
         {"name": "stock"},

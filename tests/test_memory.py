@@ -261,6 +261,44 @@ class TestTimes:
         )
 
 
+class TestEarlyRefreshes:
+    """When one is due was drawn as the value was stored; until then nobody is told that there will be one."""
+
+    @pytest.fixture(autouse=True)
+    def _early(self, clock: Clock) -> Iterator[None]:
+        self.clock, self.loads = clock, 0
+        settings = {
+            "backends": {"m": {"type": "memory"}},
+            "caches": {"default": {"backend": "m", "ttl": 100, "refresh": "early"}},
+        }
+        with Caches(settings, now=clock) as self.world:
+            self.cache = self.world["default"]
+            yield
+
+    def load(self, keys: list[str]) -> dict[str, int]:
+        self.loads += 1
+        self.clock.advance(0.01)
+        return dict.fromkeys(keys, self.loads)
+
+    def test_several_at_once_are_not_refreshed_each_time_they_are_read(self) -> None:
+        for _ in range(5):
+            assert self.cache.get_or_set_many(["a", "b"], self.load) == {"a": 1, "b": 1}
+
+        assert (self.loads, self.cache.stats().refreshes) == (1, 0)
+
+    def test_what_is_there_has_a_spread_once_it_is_due(self) -> None:
+        self.cache.get_or_set_many(["a"], self.load)
+        near = self.cache._layer.space.near
+        assert near is not None
+        due = near.records["a"].hit_until
+        assert due < near.take("a", stale=False).fresh_until  # type: ignore[union-attr]
+        assert near.take("a", stale=False).spread == 0.0  # type: ignore[union-attr]
+
+        self.clock.now = due
+
+        assert near.take("a", stale=False).spread > 0.0  # type: ignore[union-attr]
+
+
 class TestPolicies:
     def test_a_key_in_use_survives_a_scan_of_others(self, eviction: str) -> None:
         cache = world(max_entries=100, eviction=eviction)["default"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 from uuid import uuid4
 
@@ -33,11 +34,21 @@ def make_world(kind: str, server: redis.Redis, url: str, clock: Clock | None = N
 
 
 def follow(cache: Cache[Any]) -> None:
-    """Wait until the log is followed, where there is one: near layers are emptied when that begins."""
-    layers = cache.stats().layers
-    if any(layer.type == "redis" for layer in layers):
-        cache.has_key("anything")  # connects
+    """Wait until the log is followed, where there is one, and there is a stamp: near layers are emptied when that
+    begins, and when a stamp is made."""
+
+    def gauge(name: str) -> float | None:
+        return next((layer.gauges[name] for layer in cache.stats().layers if name in layer.gauges), None)
+
+    def until(holds: Callable[[], bool]) -> None:
         end = time.monotonic() + 5
-        while not any("log_lag" in layer.gauges for layer in cache.stats().layers):
+        while not holds():
             assert time.monotonic() < end, "the log is not followed"
             time.sleep(0)  # lets the other thread run
+
+    if gauge("log_entries") is not None:
+        cache.has_key("anything")  # connects
+        until(lambda: gauge("log_lag") is not None)
+        heard = gauge("log_entries")
+        cache.delete("anything")  # makes a stamp where there is none
+        until(lambda: gauge("log_entries") != heard)

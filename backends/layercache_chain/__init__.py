@@ -13,11 +13,12 @@ Rules:
 2. A nearer layer is filled by ticket only: opened before the farther one is asked, voided by whatever changes the key,
    here or, as far as the log tells, in another process.
 3. Of two writes of a key that overlap here nobody knows in which order they arrive far away, so neither stays near.
+4. Nor does what was there before a write that was stopped on its way: it may have arrived far away.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from threading import Lock
 from typing import Any, ClassVar
@@ -106,14 +107,15 @@ class ChainSpace(LeasingKeySpace):
     async def _write_many(self, port: Port, entries: Mapping[str, Entry]) -> list[str]:
         with ExitStack() as writing:
             opened = [writing.enter_context(layer.tickets.writing(entries)) for layer in self._nearer]
-            refused = await self._farthest.write_many(port, entries)
-            if self._farthest.degraded:
-                refused = []  # it is kept near, as long as there is nothing farther
-            for layer, tickets in reversed([*zip(self._nearer, opened, strict=True)]):
-                for ticket in tickets:
-                    # what only a near layer does not keep is stored all the same, and read from farther away
-                    if not await layer.fill_by(port, ticket, entries[ticket.key]):
-                        await layer.delete(port, ticket.key)
+            async with _OrForget(self._nearer, lambda layer: layer.delete_many(port, list(entries))):
+                refused = await self._farthest.write_many(port, entries)
+                if self._farthest.degraded:
+                    refused = []  # it is kept near, as long as there is nothing farther
+                for layer, tickets in reversed([*zip(self._nearer, opened, strict=True)]):
+                    for ticket in tickets:
+                        # what only a near layer does not keep is stored all the same, and read from farther away
+                        if not await layer.fill_by(port, ticket, entries[ticket.key]):
+                            await layer.delete(port, ticket.key)
         return refused
 
     async def _update(self, port: Port, key: str, change: Change) -> Entry | None:
@@ -123,32 +125,36 @@ class ChainSpace(LeasingKeySpace):
             for layer in self._nearer:
                 writing.enter_context(layer.tickets.writing((key,)))
             answered, changed = False, None
-            for layer in reversed(self._layers):
-                if not answered:
-                    answered, changed = await layer.try_update(port, key, change)
-                elif changed is not None:
-                    await layer.delete(port, key)
+            async with _OrForget(self._nearer, lambda layer: layer.delete(port, key)):
+                for layer in reversed(self._layers):
+                    if not answered:
+                        answered, changed = await layer.try_update(port, key, change)
+                    elif changed is not None:
+                        await layer.delete(port, key)
         return changed
 
     async def _delete_many(self, port: Port, keys: Sequence[str]) -> int:
         with ExitStack() as writing:
             for layer in self._nearer:
                 writing.enter_context(layer.tickets.writing(keys))
-            counts = [await layer.delete_many(port, keys) for layer in reversed(self._layers)]
+            async with _OrForget(self._nearer, lambda layer: layer.delete_many(port, keys)):
+                counts = [await layer.delete_many(port, keys) for layer in reversed(self._layers)]
         return max(counts)
 
     async def _clear(self, port: Port) -> None:
         with ExitStack() as clearing:
             for layer in self._nearer:
                 clearing.enter_context(layer.tickets.clearing())
-            for layer in reversed(self._layers):
-                await layer.clear(port)
+            async with _OrForget(self._nearer, lambda layer: layer.clear(port)):
+                for layer in reversed(self._layers):
+                    await layer.clear(port)
 
     async def _invalidate(self, port: Port, tags: Sequence[str]) -> None:
         for layer in self._nearer:
             layer.tickets.void_tags(tags)
-        for layer in reversed(self._layers):
-            await layer.invalidate(port, tags)  # a near one voids the tickets that were opened meanwhile
+        async with _OrForget(self._nearer, lambda layer: layer.invalidate(port, tags)):
+            for layer in reversed(self._layers):
+                await layer.invalidate(port, tags)  # a near one voids the tickets that were opened meanwhile
 
     async def _stamps(self, port: Port, tags: Sequence[str]) -> Stamps:
         """Return the stamps of the farthest layer; where it does not answer, what a near one goes by: the names."""
@@ -191,17 +197,18 @@ class ChainSpace(LeasingKeySpace):
             for (key, grant), is_void in zip(held.items(), void, strict=True):
                 if is_void:
                     refused.append(key)
-                else:
-                    await self._fill_near(port, grant.tickets, entries[key])
+                elif not await self._fill_near(port, grant.tickets, entries[key]):
+                    refused += [key] if grant.lease.state == "down" else []  # then it is nowhere
         finally:
             for grant in held.values():
                 self._close(grant.tickets)
         return refused
 
-    async def _fill_near(self, port: Port, tickets: Sequence[Ticket], entry: Entry) -> None:
-        """Give `entry` to the nearest layers, for which there are tickets; its times say what is left of its life."""
-        for layer, ticket in reversed([*zip(self._nearer, tickets, strict=False)]):
-            await layer.fill_by(port, ticket, entry)
+    async def _fill_near(self, port: Port, tickets: Sequence[Ticket], entry: Entry) -> bool:
+        """Give `entry` to the nearest layers, for which there are tickets; its times say what is left of its life.
+        Return whether one of them has it now."""
+        pairs = reversed([*zip(self._nearer, tickets, strict=False)])
+        return any([await layer.fill_by(port, ticket, entry) for layer, ticket in pairs])
 
     async def _release_many(self, port: Port, keys: Sequence[str], token: bytes, seconds: float) -> None:
         leases: list[Lease] = []
@@ -329,6 +336,23 @@ class _Granted:
 
     def __init__(self, lease: Lease, tickets: Sequence[Ticket]) -> None:
         self.lease, self.tickets = lease, tickets
+
+
+class _OrForget:
+    """Around a change: where it is stopped midway, as by a cancellation, the nearer layers forget what they have."""
+
+    __slots__ = ("_forget", "_layers")
+
+    def __init__(self, layers: Sequence[Layer], forget: Callable[[Layer], Coroutine[Any, Any, Any]]) -> None:
+        self._layers, self._forget = layers, forget
+
+    async def __aenter__(self) -> None:
+        pass
+
+    async def __aexit__(self, _: object, error: BaseException | None, __: object) -> None:
+        if error is not None and not isinstance(error, Exception):
+            for layer in self._layers:
+                await self._forget(layer)
 
 
 class ChainBackend(Backend):

@@ -64,10 +64,14 @@ class MemorySpace(KeySpace):
         if record is None:
             return None
         with self._storage.lock:  # so that value and times are of one `set`
-            if self.now() >= (record.dead_at if stale else record.fresh_until):
+            now = self.now()
+            if now >= (record.dead_at if stale else record.fresh_until):
                 return None
             record.hits += 1
-            return _entry(record)
+            entry = _entry(record)
+            if now < record.hit_until:
+                entry.spread = 0.0  # not to be refreshed yet
+            return entry
 
     def hits(self) -> int:
         return self.retired_hits + sum(record.hits for record in list(self.records.values()))

@@ -13,22 +13,24 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from math import inf
 from threading import local
 from time import monotonic
-from typing import Any, Final, TypeAlias, TypeVar, cast
+from typing import Any, Final, Protocol, TypeAlias, TypeVar, cast
 
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
+from layercache.errors import BackendError
+from layercache_redis.circuit import Circuit
 from layercache_redis.commands import Steps
 from layercache_redis.driver import ConnectionEnded, Servers, no_answer, translated, unreachable
 from layercache_redis.options import Place
 from layercache_redis.topology import Topology
 from layercache_redis.wire import Command, Greeting, NotPrimary, Refusal, new_reader, packed, tls_context
 
-__all__ = ["AioDriver"]
+__all__ = ["AioDriver", "Taker"]
 
 R = TypeVar("R")
 
@@ -41,24 +43,37 @@ _CONNECTIONS: Final = 4
 _Replies: TypeAlias = "asyncio.Future[list[Any]]"
 
 
-class _Owed:
-    """An answer that somebody waits for, or waited."""
+class Taker(Protocol):
+    """Who is told the replies to what was sent, or why there are none: a future, or what stands for several."""
 
-    __slots__ = ("count", "deadline", "future", "replies", "sent")
+    def done(self) -> bool:
+        """Return whether nobody waits any more."""
+        ...
 
-    def __init__(self, future: _Replies, count: int, sent: float, deadline: float) -> None:
-        self.future, self.count, self.sent, self.deadline = future, count, sent, deadline
-        self.replies: list[Any] = []
+    def set_result(self, replies: list[Any], /) -> None: ...
+    def set_exception(self, error: RedisError, /) -> None: ...
+
+
+_Owed: TypeAlias = tuple[Taker, int, float, float]
+"""An answer that somebody waits for, or waited: who takes it, of how many replies, when it was sent, its deadline.
+No class: making one takes as long as packing what is sent."""
 
 
 class _Connection(asyncio.Protocol):
-    """One connection, shared by all tasks of its loop. Times are those of `time.monotonic`."""
+    """One connection, shared by all tasks of its loop. Times are those of `time.monotonic`.
+
+    Attributes:
+        circuit: is told what becomes of what was sent, for all who wait for it together.
+    """
+
+    circuit: Circuit | None = None
 
     def __init__(self, place: Place, timeout: float, loop: asyncio.AbstractEventLoop) -> None:
         self._place, self._timeout, self._loop = place, timeout, loop
         self._reader = new_reader()
         self._owed: deque[_Owed] = deque()
-        self._unsent: list[bytes] = []
+        self._replies: list[Any] = []  # of the first that is owed
+        self._unsent: list[bytes | Callable[[], bytes]] = []
         self._transport: asyncio.Transport | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._looks_at = inf  # when the timer goes off
@@ -67,27 +82,36 @@ class _Connection(asyncio.Protocol):
 
     # -- sending
 
-    def send(self, data: bytes, count: int, sent: float, deadline: float) -> _Replies:
+    def ask(self, data: bytes, count: int, sent: float, deadline: float) -> _Replies:
         """Return what becomes the `count` replies to `data`, which is written at the end of this turn of the loop."""
-        if self.ended is not None:
-            raise ConnectionEnded(str(self.ended))
         future: _Replies = self._loop.create_future()
-        self._owed.append(_Owed(future, count, sent, deadline))
+        self.send(data, count, sent, deadline, future)
+        return future
+
+    def send(
+        self, data: bytes | Callable[[], bytes], count: int, sent: float, deadline: float, taker: Taker
+    ) -> None:
+        """As `ask`, and tell `taker`. What is called for the data, is called when it is written."""
+        if self.ended is not None:
+            error = ConnectionEnded(str(self.ended))
+            self._failed(error, sent)
+            raise error
+        self._owed.append((taker, count, sent, deadline))
         if not self._unsent:
             self._loop.call_soon(self._flush)
         self._unsent.append(data)
         # the second step of an operation has to be over before the first of one that began later
         if deadline < self._looks_at:
             self._look_later(deadline)
-        return future
 
     def is_late(self, now: float) -> bool:
-        return bool(self._owed) and now - self._owed[0].sent > _LATE
+        # judged once in a turn of the loop, in which nothing is read: a long one is nobody's delay but its own
+        return bool(self._owed) and not self._unsent and now - self._owed[0][2] > _LATE
 
     def _flush(self) -> None:
         unsent, self._unsent = self._unsent, []
         if self._transport is not None:
-            self._transport.write(unsent[0] if len(unsent) == 1 else b"".join(unsent))
+            self._transport.write(b"".join([part if isinstance(part, bytes) else part() for part in unsent]))
 
     # -- receiving, called by the loop
 
@@ -95,22 +119,28 @@ class _Connection(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)
 
     def data_received(self, data: bytes) -> None:
-        reader, owed = self._reader, self._owed
-        gets = reader.gets
-        reader.feed(data)
+        owed, replies, gets = self._owed, self._replies, self._reader.gets
+        answered = 0.0
+        self._reader.feed(data)
         try:
             while (reply := gets()) is not False:
                 if not owed:
                     self._end(ConnectionEnded(f"{self._place} answered what nobody asked"))
                     return
-                head = owed[0]
-                head.replies.append(reply)
-                if len(head.replies) == head.count:
+                taker, count, _, deadline = owed[0]
+                replies.append(reply)
+                if len(replies) == count:
                     owed.popleft()
-                    if not head.future.done():
-                        head.future.set_result(head.replies)
+                    answered = deadline
+                    if type(replies[0]) is Refusal and replies[0].is_outage:
+                        self._failed(replies[0], monotonic())
+                    if not taker.done():
+                        taker.set_result(replies)
+                    self._replies = replies = []
         except RedisError as error:  # bytes that are no reply
             self._end(ConnectionEnded(f"{self._place}: {error}"))
+        if answered and self.circuit is not None:
+            self.circuit.answered(answered - self._timeout)
 
     def eof_received(self) -> bool:
         return False  # the transport closes, and connection_lost follows
@@ -124,16 +154,15 @@ class _Connection(asyncio.Protocol):
         """Tell whoever waited long enough; give the connection up when an answer is twice as late as it may be."""
         self._looks_at = inf
         now = monotonic()
-        if self._owed and self._owed[0].deadline + self._timeout <= now:
+        if self._owed and self._owed[0][3] + self._timeout <= now:
             self._end(no_answer(self._place))
             return
         following = inf
-        for owed in self._owed:
-            if owed.deadline <= now:
-                if not owed.future.done():
-                    owed.future.set_exception(no_answer(self._place))
+        for taker, _, _, deadline in self._owed:
+            if deadline <= now:
+                self._tell(taker, no_answer(self._place), deadline)
             else:
-                following = min(following, owed.deadline)
+                following = min(following, deadline)
         if self._owed:
             self._look_later(min(following, now + self._timeout))
 
@@ -155,9 +184,22 @@ class _Connection(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
         while self._owed:
-            future = self._owed.popleft().future
-            if not future.done():
-                future.set_exception(error)
+            taker, _, _, deadline = self._owed.popleft()
+            self._tell(taker, error, deadline)
+
+    def _tell(self, taker: Taker, error: RedisError, deadline: float) -> None:
+        """Tell who waits still, and the circuit, that there will be no answer."""
+        if not taker.done():
+            self._failed(error, deadline - self._timeout)
+            taker.set_exception(error)
+
+    def _failed(self, error: RedisError, began: float) -> None:
+        if self.circuit is None:
+            return
+        if isinstance(error, ConnectionEnded):
+            self.circuit.ended(self.made, error)
+        else:
+            self.circuit.failed(began, error)
 
 
 class _Pool:
@@ -172,33 +214,33 @@ class _Pool:
         self._is_closed = False
         self.circuit = servers.circuit(place)
 
-    async def exchange(self, commands: Sequence[Command], began: float, deadline: float) -> list[Any]:
-        """Send `commands` and return their replies.
+    def exchange(self, commands: Sequence[Command], began: float, deadline: float) -> Awaitable[list[Any]]:
+        """Send `commands`; what is returned becomes their replies. No coroutine: what its connection does is enough.
 
         Args:
             began: when the operation did, monotonic seconds.
             deadline: when it has to be over.
         """
-        circuit = self.circuit
-        if circuit.is_open:
-            circuit.check()
-        data = packed(commands)
-        sent, connection = began, self._best(began)
+        if self.circuit.is_open:
+            self.circuit.check()
+        connection = self._best(began)
         if connection is None:
-            connection = await self._opened(began, deadline)
-            sent = monotonic()
-        try:
-            replies = await connection.send(data, len(commands), sent, deadline)
-        except ConnectionEnded as error:
-            circuit.ended(connection.made, error)
-            raise
-        except RedisError as error:
-            circuit.failed(began, error)
-            raise
-        circuit.answered(began)
-        if type(replies[0]) is Refusal and replies[0].is_outage:
-            circuit.failed(monotonic(), replies[0])
-        return replies
+            return self._exchange_anew(commands, began, deadline)
+        return connection.ask(packed(commands), len(commands), began, deadline)
+
+    def tell(self, call: Callable[[], bytes], taker: Taker, began: float) -> bool:
+        """Send what `call` returns at the end of this turn of the loop; `taker` is told its one reply. Return False,
+        and do nothing, where that would have to wait for a connection."""
+        if self.circuit.is_open:
+            self.circuit.check()
+        connection = self._best(began)
+        if connection is not None:
+            connection.send(call, 1, began, began + self._timeout, taker)
+        return connection is not None
+
+    async def _exchange_anew(self, commands: Sequence[Command], began: float, deadline: float) -> list[Any]:
+        connection = await self._opened(began, deadline)
+        return await connection.ask(packed(commands), len(commands), monotonic(), deadline)
 
     def _best(self, now: float) -> _Connection | None:
         """Return a connection to use now; None where one has to be opened."""
@@ -235,6 +277,7 @@ class _Pool:
         def opened(task: asyncio.Task[_Connection]) -> None:
             self._opening = None
             if not task.cancelled() and task.exception() is None:
+                task.result().circuit = self.circuit
                 self._connections.append(task.result())
                 if self._is_closed:  # it was made in the turn in which this was closed
                     task.result().close()
@@ -266,7 +309,7 @@ async def connected(place: Place, servers: Servers, greeting: Greeting, deadline
             else:
                 context = tls_context(servers.options, place)
                 await loop.create_connection(lambda: connection, place.host, place.port, ssl=context)
-            greeting.check(await connection.send(packed(said), len(said), monotonic(), deadline))
+            greeting.check(await connection.ask(packed(said), len(said), monotonic(), deadline))
     except OSError as error:  # asyncio's TimeoutError and the errors of TLS are among them
         connection.close()
         raise unreachable(place, error) from error
@@ -341,9 +384,25 @@ class AioDriver:
             result: R = end.value
             return result
         except RedisError as error:
-            self._topology.forget()
-            self._servers.doubt(began, error)
-            raise translated(self._servers.backend, error) from error
+            raise self.failure(began, error) from error
+
+    def tell(self, call: Callable[[], bytes], taker: Taker, began: float) -> bool:
+        """Send what `call` returns at the end of this turn of the loop; `taker` is told its one reply, or a `failure`.
+        Return False, and do nothing, where something has to be waited for before. Raises `CircuitOpen`.
+
+        Args:
+            began: when the operation did, monotonic seconds.
+        """
+        pools, place = self._own.pools, self._topology.only
+        if pools is None or place is None or self._own.loop is not asyncio.get_running_loop():
+            return False
+        return pools.pool(place).tell(call, taker, began)
+
+    def failure(self, began: float, error: RedisError) -> BackendError:
+        """Return what `error` is, on the way to a server or from it, of what began at `began`."""
+        self._topology.forget()
+        self._servers.doubt(began, error)
+        return translated(self._servers.backend, error)
 
     async def _new_loop(self) -> _LoopPools:
         loop = asyncio.get_running_loop()
@@ -404,7 +463,7 @@ class _Asking:
         deadline = monotonic() + max((self._deadline - monotonic()) / 2, 0.001)
         connection = await connected(place, self._servers, self._servers.greeting(sentinel=True), deadline)
         try:
-            (reply,) = await connection.send(packed([command]), 1, monotonic(), deadline)
+            (reply,) = await connection.ask(packed([command]), 1, monotonic(), deadline)
         finally:
             connection.close()
         return reply

@@ -48,19 +48,20 @@ from layercache_redis.scripts import (
     text_of,
 )
 from layercache_redis.stamps import KnownStamps, new_stamp
-from layercache_redis.wire import Command, Packed, Refusal
+from layercache_redis.wire import Command, Packed, Refusal, packed, pattern
 
-__all__ = ["Commands", "Encoded", "Setting", "Steps"]
+__all__ = ["Commands", "Setting", "Steps", "Writing"]
 
 R = TypeVar("R")
+W = TypeVar("W")
 
-Steps: TypeAlias = Generator[list[Command], list[Any], R]
+Steps: TypeAlias = Generator[Sequence[Command], list[Any], R]
 
 _MOST: Final = 250
 """Keys that one script writes: some milliseconds of the server's time, in which it serves nobody else."""
 
-_KEPT_PACKED: Final = 1024
-"""Keys of a cache whose reading commands are kept as they are sent: half a megabyte at most."""
+_PATTERNS: Final = 64
+"""Numbers of keys for which the command that stores them is kept as a pattern: half a megabyte at most."""
 
 _HEAD_BYTES: Final = 1 << 17
 """What a frame may hold besides its payload, and what a stage that does not shrink may add to that."""
@@ -116,14 +117,28 @@ class _Taken(NamedTuple):
     version: int
 
 
-class Encoded(NamedTuple):
-    """What is stored of one entry: under which name, as which frame, for how many milliseconds (0 for ever), and which
-    stamp of the cache the frame carries."""
+class Writing:
+    """What one script stores: entries that carry one stamp of the cache.
 
-    at: bytes
-    frame: bytes
-    px: int
-    stamp: int
+    Attributes:
+        stamp: that one.
+        stamps: it alone, as frames carry it.
+        ats: the names of the values.
+        pxs: for how many milliseconds each is kept, 0 for ever.
+        names, frames: words of the call, each behind its length.
+        prolongs: whether the call prolongs the life of the stamp.
+    """
+
+    __slots__ = ("ats", "frames", "names", "prolongs", "pxs", "stamp", "stamps")
+
+    def __init__(self, stamp: int) -> None:
+        self.stamp = stamp
+        self.stamps: Stamps = ((CACHE_TAG, stamp),)
+        self.ats: list[bytes] = []
+        self.pxs: list[int] = []
+        self.names: list[int | bytes] = []
+        self.frames: list[int | bytes] = []
+        self.prolongs = False
 
 
 class Commands:
@@ -140,6 +155,7 @@ class Commands:
         self.is_spread = setting.cluster
         self._own_stamp = names.stamp(CACHE_TAG)
         self._shared_keys = () if setting.cluster else (self._own_stamp, names.log)
+        self._most = 1 if setting.cluster else _MOST
         self._most_bytes = pipeline.max_value_bytes + _HEAD_BYTES
         # with JSON an int is its digits, which the server can add to
         digits = pipeline.serializer.name == "json"
@@ -151,20 +167,23 @@ class Commands:
             str, tuple[int, float]
         ] = {}  # by tag: a stamp, and until when it is known to live
         self._lost: set[int] = set()  # dictionaries that the server does not have any more
-        # spelling and packing the two commands takes a tenth of a read, and services read the same keys again and again
-        self._reading = lru_cache(_KEPT_PACKED)(self._new_reading)
+        # not GET: of what is longer than anything of ours no more than that comes over the wire
+        self._reading = pattern("GETRANGE", None, 0, self._most_bytes) + pattern("PTTL", None)
+        self._asking_stamp = packed([("GET", self._own_stamp)])
+        self._set_pattern = lru_cache(_PATTERNS)(self._new_set_pattern)
         self.foreign = 0
 
     # -- reading
 
     def get(self, key: str) -> Steps[Entry | None]:
-        at, reading = self._reading(key)
+        at = self._names.value(key)
+        reading = self._reading % (len(at), at, len(at), at)
         own, version = self._stamps.own(), self._stamps.version
         if own is None:
-            frame, px, stamp = yield [*reading, ("GET", self._own_stamp)]
+            frame, px, stamp = yield Packed(reading + self._asking_stamp, 3)
             own = self._learnt(stamp, version)
         else:
-            frame, px = yield reading
+            frame, px = yield Packed(reading, 2)
         if px == -2:
             return None
         try:
@@ -182,8 +201,10 @@ class Commands:
             return {}
         ats = [self._names.value(key) for key in keys]
         own, version = self._stamps.own(), self._stamps.version
-        asked = [command for at in ats for command in (self._read(at), ("PTTL", at))]
-        replies = yield [*asked, ("GET", self._own_stamp)] if own is None else asked
+        asked = [self._reading % (len(at), at, len(at), at) for at in ats]
+        if own is None:
+            asked.append(self._asking_stamp)
+        replies = yield Packed(b"".join(asked), len(ats) + len(asked))
         if own is None:
             own = self._learnt(replies.pop(), version)
         living = yield from self._living(ats, replies[::2], replies[1::2], own)
@@ -227,10 +248,9 @@ class Commands:
         if own is None or not entry.stamps or entry.stamps[0] != (CACHE_TAG, own):
             return None
         now = self._now()
-        left = entry.left(now)
-        if px != -1:  # -1: no expiry; -2: it expired between the two commands
-            left = min(left, self._checked(px) / 1000)
-        return entry.living_at_most(left, now) if left > 0 else None
+        # -1: no expiry; -2: it expired between the two commands
+        living = entry.living_at_most(math.inf if px == -1 else self._checked(px) / 1000, now)
+        return living if living.dead_at > now else None
 
     def _nothing(self, frame: Any, px: Any) -> None:
         """Tell what is not there from what is empty, or of another type."""
@@ -242,82 +262,108 @@ class Commands:
     # -- writing
 
     def set(self, key: str, entry: Entry) -> Steps[bool]:
-        encoded = self.encoded(key, entry)
-        if encoded is not None:
-            (reply,) = yield [self._set_of([encoded], encoded.px)]
-            if reply == 1:
-                yield from self._stored([encoded.at], ((CACHE_TAG, encoded.stamp),), encoded.px)
+        writing = self.added(None, key, entry)
+        if writing is not None:
+            (reply,) = yield Packed(self.set_call(writing), 1)
+            if self.is_stored(writing, reply):
+                if self._setting.cluster:
+                    yield from self._stored(writing.ats, ((CACHE_TAG, writing.stamp),), writing.pxs[0])
                 return True
         yield from self.set_many({key: entry})  # what else the reply may be, is seen to there
         return True
 
-    def encoded(self, key: str, entry: Entry) -> Encoded | None:
-        """Return `entry` ready for `set_encoded`; None where something has to be asked for, or it carries stamps."""
+    def added(self, writing: Writing | None, key: str, entry: Entry) -> Writing | None:
+        """Add `entry` to `writing`, or to a new one where there is none or no place in it, and return that. None where
+        something has to be asked for before, or `entry` carries stamps: then it has to be stored by `set`."""
         own = self._stamps.own()
         if own is None or not self._dictionary_known or entry.stamps:
             return None
-        at = self._names.value(key)
-        return Encoded(at, self._frame(entry, at, own), self._px(entry), own)
+        if writing is None or writing.stamp != own or len(writing.ats) >= self._most:
+            writing = Writing(own)
+        self._put(writing, key, entry)
+        return writing
 
-    def set_encoded(self, entries: Sequence[Encoded]) -> Steps[bool]:
-        """Store entries in one round trip; return whether it went as usual. If not, store them by `set_many`."""
-        most, stamp = 1 if self._setting.cluster else _MOST, entries[0].stamp
-        if any(entry.stamp != stamp for entry in entries):
+    def _put(self, writing: Writing, key: str, entry: Entry) -> None:
+        at, px = self._names.value(key), self._px(entry)
+        lease, digits = self._names.lease(at), b"%d" % px
+        stamps = _carried(writing.stamps, entry) if entry.stamps else writing.stamps
+        frame = self._pipeline.encode(entry, at, stamps)
+        writing.ats.append(at)
+        writing.pxs.append(px)
+        writing.names += (len(at), at, len(lease), lease)
+        writing.frames += (len(frame), frame, len(digits), digits)
+
+    def set_call(self, writing: Writing) -> bytes:
+        """Return the call of the script that stores all of it, as it is sent; for `is_stored`."""
+        longest = _longest(writing.pxs)
+        writing.prolongs = not self._lasts(CACHE_TAG, writing.stamp, longest)
+        return self._set_call(writing, new_stamp(), _life(longest) if writing.prolongs else "")
+
+    def is_stored(self, writing: Writing, reply: Any) -> bool:
+        """Return whether the call went as usual; if not, each has to be stored by `set`. In a cluster, where a script
+        sees its own key alone, there is more to do."""
+        if reply != 1:
             return False
-        parts = [entries[first : first + most] for first in range(0, len(entries), most)]
-        replies = yield [self._set_of(part, _longest([entry.px for entry in part])) for part in parts]
-        if any(reply != 1 for reply in replies):
-            return False
-        longest = _longest([entry.px for entry in entries])
-        yield from self._stored([entry.at for entry in entries], ((CACHE_TAG, stamp),), longest)
+        if writing.prolongs and not self._setting.cluster:
+            self._seen_to_last({CACHE_TAG: writing.stamp}, _longest(writing.pxs), self._now())
         return True
 
-    def _set_of(self, entries: Sequence[Encoded], longest: int) -> Command:
-        taken = _Taken(entries[0].stamp, new_stamp(), self._stamps.version)
-        words = [word for entry in entries for word in (entry.frame, entry.px)]
-        return self._script(SET, [entry.at for entry in entries], taken, longest, *words)
+    def _set_call(self, writing: Writing, fresh: int, life: int | str) -> bytes:
+        digits = str(life).encode()
+        shared = (8, _STAMP.pack(writing.stamp), 8, _STAMP.pack(fresh), len(digits), digits)
+        call = self._set_pattern(len(writing.ats), self._setting.node.id)
+        return call % (*writing.names, *shared, *writing.frames)
+
+    def _new_set_pattern(self, n: int, node: bytes) -> bytes:
+        """Return the call of the script that stores n keys, as the process that is `node` sends it."""
+        holes = [None] * 2 * n
+        return pattern(*self._words(SET, (*holes, *self._shared_keys), n, None, None, None, node, *holes))
 
     def set_many(self, entries: Mapping[str, Entry]) -> Steps[list[str]]:
         if not entries:
             return []
         # all are encoded before any is sent: nothing is stored by halves
         yield from self._learn_dictionary_in_use()
-        ats = {self._names.value(key): entry for key, entry in entries.items()}
-        most = 1 if self._setting.cluster else _MOST
-        parts = [list(ats)[first : first + most] for first in range(0, len(ats), most)]
-        names = dict(zip(ats, entries, strict=True))
-        refused: list[str] = []
-
         taken = yield from self._stamp_to_write()
+        parts = self._parts(list(entries))
+        refused: list[str] = []
         while parts:
-            commands = [self._set_command(part, ats, taken) for part in parts]
-            replies = yield from self._evaluated(commands)
-            others: list[list[bytes]] = []
-            stored: list[bytes] = []
-            for part, reply in zip(parts, replies, strict=True):
+            writings = [self._written(part, entries, taken.stamp) for part in parts]
+            longest = _longest([px for writing in writings for px in writing.pxs])
+            life = "" if self._lasts(CACHE_TAG, taken.stamp, longest) else _life(longest)
+            calls = [self._set_call(writing, taken.fresh, life) for writing in writings]
+            replies = yield from self._evaluated(Packed(b"".join(calls), len(calls)))
+            others: list[Sequence[str]] = []
+            stored: list[str] = []
+            ats: list[bytes] = []
+            for part, writing, reply in zip(parts, writings, replies, strict=True):
                 if type(reply) is bytes:  # the current stamp, which is not the one we took for it
                     others.append(part)
-                    taken = self._corrected(reply)
+                    taken = self._corrected(reply, taken)
                 elif isinstance(reply, Refusal):
-                    refused += [names[at] for at in part]
+                    refused += part
                     if len(refused) == len(entries):
                         self._checked(reply)
                 else:
                     stored += part
+                    ats += writing.ats
             if stored:
                 self._learn_taken(taken)
-                pxs = {at: self._px(ats[at]) for at in stored}
-                yield from self._stored(stored, ((CACHE_TAG, taken.stamp),), _longest(list(pxs.values())))
-                for at in stored:
-                    yield from self._assure(ats[at].stamps, pxs[at])
+                yield from self._stored(ats, ((CACHE_TAG, taken.stamp),), longest)
+                for entry in [entries[key] for key in stored if entries[key].stamps]:
+                    yield from self._assure(entry.stamps, self._px(entry))
             parts = others
         return refused
 
-    def _set_command(self, part: Sequence[bytes], ats: Mapping[bytes, Entry], taken: _Taken) -> Command:
-        pxs = [self._px(ats[at]) for at in part]
-        frames = [self._frame(ats[at], at, taken.stamp) for at in part]
-        words = [word for pair in zip(frames, pxs, strict=True) for word in pair]
-        return self._script(SET, part, taken, _longest(pxs), *words)
+    def _written(self, keys: Sequence[str], entries: Mapping[str, Entry], stamp: int) -> Writing:
+        writing = Writing(stamp)
+        for key in keys:
+            self._put(writing, key, entries[key])
+        return writing
+
+    def _parts(self, keys: Sequence[W]) -> list[Sequence[W]]:
+        """Return what one script each has to do with."""
+        return [keys[first : first + self._most] for first in range(0, len(keys), self._most)]
 
     def update(self, key: str, change: Change) -> Steps[Entry | None]:
         """Apply `change` atomically: by a script of its own where there is one, else by comparing and swapping."""
@@ -338,7 +384,7 @@ class Commands:
             frame = self._frame(change.entry, at, taken.stamp)
             (reply,) = yield from self._evaluated([self._script(ADD, [at], taken, px, frame, px)])
             if type(reply) is bytes:
-                taken = self._corrected(reply)
+                taken = self._corrected(reply, taken)
                 continue
             if self._checked(reply) == 1:
                 self._learn_taken(taken)
@@ -436,10 +482,8 @@ class Commands:
 
     def _dropped(self, ats: Sequence[bytes]) -> Steps[int]:
         """Drop the keys at `ats`; return how many held a valid entry."""
-        most = 1 if self._setting.cluster else _MOST
-        parts = [ats[first : first + most] for first in range(0, len(ats), most)]
         taken = yield from self._stamp_to_write()
-        commands = [self._script(DELETE, part, taken, None) for part in parts]
+        commands = [self._script(DELETE, part, taken, None) for part in self._parts(ats)]
         replies = yield from self._evaluated(commands)
         yield from self._told(ats)
         stamped: list[Stamps] = []
@@ -491,12 +535,12 @@ class Commands:
     def _marked(self, tags: Sequence[str], pending: str) -> Steps[None]:
         """Note in a cluster that `tags` are being invalidated, or were; elsewhere the script does it."""
         buckets = [_bucket(tag) for tag in tags if tag != CACHE_TAG]
-        if not self._setting.cluster or not buckets:
-            return
+        if self._setting.cluster and buckets:
+            yield from self._mark(pending, buckets)
+
+    def _mark(self, pending: str, buckets: Sequence[bytes]) -> Steps[None]:
         stamp = new_stamp()
-        command = self._call(
-            MARK, (self._names.marks,), 0, _Taken(stamp, stamp, 0), "", pending.encode(), *buckets
-        )
+        command = self._call(MARK, (self._names.marks,), 0, _Taken(stamp, stamp, 0), "", pending, *buckets)
         for reply in (yield from self._evaluated([command])):
             self._checked(reply)
 
@@ -550,10 +594,12 @@ class Commands:
         proposed = new_stamp()
         return _Taken(proposed, proposed, version)
 
-    def _corrected(self, reply: bytes) -> _Taken:
-        """Return what to take for the stamp after a script has said what it is: what was known was wrong."""
-        self._stamps.forget(CACHE_TAG)
-        return _Taken(_STAMP.unpack(reply)[0], new_stamp(), self._stamps.version)
+    def _corrected(self, reply: bytes, taken: _Taken) -> _Taken:
+        """Return what to take for the stamp after a script has said that it is not what was `taken` for it."""
+        (current,) = _STAMP.unpack(reply)
+        # known from now on: of many tasks that begin at once, each would else make the others forget it again
+        self._stamps.learn([(CACHE_TAG, current)], taken.version)
+        return _Taken(current, new_stamp(), self._stamps.version)
 
     def _learn_taken(self, taken: _Taken) -> None:
         """A script has stored what carries that stamp, so it is the current one."""
@@ -573,22 +619,24 @@ class Commands:
         while.
         """
         now = self._now()
-        life = _life(px)
-        lasts = math.inf if px == 0 else now + 0.75 * life / 1000
         short = {tag: stamp for tag, stamp in stamps if not self._lasts(tag, stamp, px)}
         if not short:
             return
         commands = [
-            self._stamp_script(STAMP, tag, new_stamp(), life)
+            self._stamp_script(STAMP, tag, new_stamp(), _life(px))
             for tag in short
             if self._setting.cluster or tag != CACHE_TAG
         ]
         if commands:
             for reply in (yield from self._evaluated(commands)):
                 self._checked(reply)
+        self._seen_to_last(short, px, now)
+
+    def _seen_to_last(self, stamps: Mapping[str, int], px: int, now: float) -> None:
+        lasts = math.inf if px == 0 else now + 0.75 * _life(px) / 1000
         if len(self._lasting) > _MOST_TAGS:
             self._lasting.clear()
-        self._lasting.update((tag, (stamp, lasts)) for tag, stamp in short.items())
+        self._lasting.update((tag, (stamp, lasts)) for tag, stamp in stamps.items())
 
     def _lasts(self, tag: str, stamp: int, px: int) -> bool:
         """Whether the stamp of `tag` was seen to live longer than an entry that is stored now."""
@@ -605,7 +653,7 @@ class Commands:
         ats = {key: self._names.value(key) for key in keys}
         useless = dict.fromkeys(keys, b"")
         beyond = _FOR_EVER_MS if math.isinf(after) else int(max(after, self._now()) * 1000)
-        px = max(1, math.ceil(seconds * 1000))
+        px = max(1, _ms(seconds))
         leases: dict[str, Lease] = {}
         pending = list(keys)
         while pending:
@@ -633,13 +681,15 @@ class Commands:
                     again.append(key)
                     continue
                 stamps = ((CACHE_TAG, own), *((tag, known[tag]) for tag in tags))
-                leases[key] = Lease(_STATES[state], entry, stamps, _mark(marks), token)
+                leases[key] = Lease(_STATES[state], entry, stamps, _mark_of(marks), token)
             pending = again
         return leases
 
     def fill_many(self, token: bytes, entries: Mapping[str, Entry]) -> Steps[list[str]]:
         """Store what was loaded under leases, with the stamps that came with them; return the keys of those that are
         void by now, as the keys were written or the cache cleared."""
+        if not entries:
+            return []
         yield from self._learn_dictionary_in_use()
         version = self._stamps.version
         commands: list[Command] = []
@@ -649,19 +699,18 @@ class Commands:
             frame = self._frame(entry, at, taken.stamp)
             commands.append(self._script(FILL, [at], taken, px, token, frame, px))
         replies = yield from self._evaluated(commands)
-        refused: list[str] = []
-        for (key, entry), reply in zip(entries.items(), replies, strict=True):
-            if self._checked(reply) == 1:
-                yield from self._stored([self._names.value(key)], entry.stamps, self._px(entry))
-            else:
-                refused.append(key)
-        return refused
+        stored = [key for key, reply in zip(entries, replies, strict=True) if reply == 1]
+        if stored:
+            stamps = dict.fromkeys(pair for key in stored for pair in entries[key].stamps)
+            longest = _longest([self._px(entries[key]) for key in stored])
+            yield from self._stored([self._names.value(key) for key in stored], tuple(stamps), longest)
+        return [key for key, reply in zip(entries, replies, strict=True) if self._checked(reply) != 1]
 
     def release_many(self, keys: Sequence[str], token: bytes, seconds: float) -> Steps[None]:
         """Give leases back; or keep them, so that nobody loads, for so long."""
         if not keys:
             return
-        taken, px = _Taken(0, 0, 0), math.ceil(seconds * 1000)
+        taken, px = _Taken(0, 0, 0), _ms(seconds)
         commands = [self._script(RELEASE, [self._names.value(key)], taken, None, token, px) for key in keys]
         for reply in (yield from self._evaluated(commands)):
             self._checked(reply)
@@ -675,11 +724,7 @@ class Commands:
         pending before and until after it.
         """
         if mark is None:
-            reply = yield [
-                ("HSETNX", self._names.marks, "*", _STAMP.pack(new_stamp())),
-                ("PEXPIRE", self._names.marks, STAMP_LIFE),
-            ]
-            self._checked(reply[0])
+            yield from self._mark("0", ())
             return None  # from now on there are marks
         asked = [self._stamp_script(STAMP, tag, new_stamp(), "") for tag in tags]
         marks: Command = ("HMGET", self._names.marks, "*", *(_bucket(tag) for tag in tags))
@@ -691,6 +736,8 @@ class Commands:
             if any(type(reply) is Refusal and reply.code == "NOSCRIPT" for reply in stamps):
                 yield from self._evaluated(asked)
                 *stamps, noted = yield [*asked, marks]
+        if type(noted) is Refusal and noted.code == "WRONGTYPE":
+            return None
         current, *numbers = self._checked(noted)
         name, count = mark[: _STAMP.size], mark[_STAMP.size :]
         if current != name or any(number is not None and not _is_until(number, count) for number in numbers):
@@ -734,8 +781,7 @@ class Commands:
     # -- parts
 
     def _frame(self, entry: Entry, at: bytes, stamp: int) -> bytes:
-        tags = tuple(pair for pair in entry.stamps if pair[0] != CACHE_TAG)
-        return self._pipeline.encode(entry, at, ((CACHE_TAG, stamp), *tags))
+        return self._pipeline.encode(entry, at, _carried(((CACHE_TAG, stamp),), entry))
 
     def _px(self, entry: Entry) -> int:
         """The milliseconds that the server keeps `entry`, 0 for ever."""
@@ -785,11 +831,23 @@ class Commands:
         *arguments: bytes | str | int,
     ) -> Command:
         stamps = (_STAMP.pack(taken.stamp), _STAMP.pack(taken.fresh))
-        setting = self._setting
-        shared = (n, *stamps, life, setting.log_length, setting.node.id, self._names.application)
+        return self._words(script, keys, n, *stamps, life, self._setting.node.id, *arguments)
+
+    def _words(
+        self,
+        script: Script,
+        keys: Sequence[W],
+        n: int,
+        stamp: W,
+        fresh: W,
+        life: W,
+        node: bytes,
+        *arguments: W,
+    ) -> tuple[W | str | bytes | int, ...]:
+        shared = (n, stamp, fresh, life, self._setting.log_length, node, self._names.application)
         return ("EVALSHA", script.sha, len(keys), *keys, *shared, *arguments)
 
-    def _evaluated(self, commands: list[Command]) -> Steps[list[Any]]:
+    def _evaluated(self, commands: Sequence[Command]) -> Steps[list[Any]]:
         """Send calls of scripts; to a server that has forgotten one (NOSCRIPT), with its text."""
         replies = yield commands
         forgotten = [
@@ -825,11 +883,6 @@ class Commands:
             *words,
         )
 
-    def _new_reading(self, key: str) -> tuple[bytes, Packed]:
-        """Return the name of the value of `key`, and the commands that read it."""
-        at = self._names.value(key)
-        return at, Packed([self._read(at), ("PTTL", at)])
-
     def _read(self, at: bytes) -> Command:
         # not GET: of what is longer than anything of ours no more than that comes over the wire
         return ("GETRANGE", at, 0, self._most_bytes)
@@ -851,7 +904,7 @@ def _bucket(tag: str) -> bytes:
     return b"%d" % (crc32(tag.encode()) % _BUCKETS)
 
 
-def _mark(reply: Any) -> bytes | None:
+def _mark_of(reply: Any) -> bytes | None:
     """Return what the hash of marks says of itself, None where there is none."""
     if type(reply) is not list or not isinstance(reply[0], bytes) or len(reply[0]) != _STAMP.size:
         return None
@@ -861,6 +914,16 @@ def _mark(reply: Any) -> bytes | None:
 def _is_until(number: bytes, count: bytes) -> bool:
     """Whether what a bucket holds is no later than `count`; one that is pending may be."""
     return number.isdigit() and int(number) <= int(count)
+
+
+def _ms(seconds: float) -> int:
+    """Return the milliseconds of a lease; a lease for ever ends in some thousand years."""
+    return math.ceil(min(seconds * 1000, _FOR_EVER_MS))
+
+
+def _carried(own: Stamps, entry: Entry) -> Stamps:
+    """Return the stamps of a frame of `entry` that carries `own` for the cache's."""
+    return own + tuple(pair for pair in entry.stamps if pair[0] != CACHE_TAG)
 
 
 def _life(px: int) -> int:

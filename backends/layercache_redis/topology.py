@@ -53,6 +53,12 @@ class Topology(Protocol):
 
     direct: Place | None
 
+    @property
+    def only(self) -> Place | None:
+        """The one place that everything goes to now; None where there are several, or others have to be asked for it.
+        Who sends there and is refused, has to `exchange` it then."""
+        ...
+
     async def place_of(self, ask: Ask, key: bytes) -> Place:
         """Return where the server of `key` listens."""
         ...
@@ -70,6 +76,7 @@ class Single:
 
     def __init__(self, place: Place) -> None:
         self.direct: Place | None = place
+        self.only: Place | None = place
         self._place = place
 
     async def place_of(self, ask: Ask, key: bytes) -> Place:
@@ -97,8 +104,12 @@ class Sentinels:
         self._primary: Place | None = None
         self._is_doubtful = False
 
+    @property
+    def only(self) -> Place | None:
+        return None if self._is_doubtful else self._primary
+
     async def place_of(self, ask: Ask, key: bytes) -> Place:
-        return await self._find(ask) if self._primary is None or self._is_doubtful else self._primary
+        return self.only or await self._find(ask)
 
     async def exchange(self, ask: Ask, commands: Sequence[Command]) -> list[Any]:
         place = self._primary or await self._find(ask)
@@ -159,6 +170,7 @@ class Cluster:
     """The nodes of a cluster, each with its share of the slots."""
 
     direct: Place | None = None
+    only: Place | None = None
 
     def __init__(self, options: RedisOptions) -> None:
         self._seeds = tuple(options.places())

@@ -11,6 +11,7 @@ from layercache import __version__
 from layercache.cli.doctor import doctor
 from layercache.cli.purge import purge
 from layercache.cli.training import train_dictionary
+from layercache.cli.warm import warm_functions
 from layercache.cli.world import AsJson, Environment, SettingsFile, print_faults, print_json
 from layercache.config import effective, read_settings
 from layercache.errors import ConfigError
@@ -57,6 +58,7 @@ def check(settings: SettingsFile = None, environment: Environment = None, as_jso
 app.command()(doctor)
 app.command()(purge)
 app.command()(train_dictionary)
+app.command("warm")(warm_functions)
 
 
 def _lines(tables: dict[str, Any], path: str = "") -> list[str]:

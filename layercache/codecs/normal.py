@@ -51,10 +51,11 @@ class NormalForm:
     Args:
         serializer: gives values their normal form.
         by_reference: let readers in this process share what was stored here, instead of giving each its own.
+        is_near: whether this process keeps what is stored: only then is there a use for copies.
     """
 
-    def __init__(self, serializer: Serializer, *, by_reference: bool = False) -> None:
-        self.serializer, self.by_reference = serializer, by_reference
+    def __init__(self, serializer: Serializer, *, by_reference: bool = False, is_near: bool = True) -> None:
+        self.serializer, self.by_reference, self._is_near = serializer, by_reference, is_near
 
     def encode(self, value: Any) -> tuple[bytes, Any]:
         """Return the payload, and what `Entry.value` is, `MISSING` where nothing can be shared.
@@ -67,6 +68,8 @@ class NormalForm:
             return payload, value
         if self.by_reference:
             return payload, Shared(self.serializer.loads(payload), self, payload)
+        if not self._is_near:
+            return payload, MISSING
         if kind is dict and set(map(type, value.values())) <= _IMMUTABLE:
             return payload, value.copy()
         if kind in (list, tuple) and set(map(type, value)) <= _IMMUTABLE:

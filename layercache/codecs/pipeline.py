@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from layercache.codecs.frame import MAX_PAYLOAD, BadFrame, Frame, pack, unpack
+from layercache.codecs.frame import MAX_PAYLOAD, BadFrame, pack, unpack
 from layercache.entry import MISSING, Entry, Stamps
 from layercache.errors import ValueTooLarge
 from layercache.spi import Serializer, Stage, Transform
@@ -36,7 +36,7 @@ class Pipeline:
         first, *rest = stages
         assert isinstance(first, Serializer)
         self.serializer = first
-        self._serializer_alone = (first.name,)
+        self._serializer_alone: tuple[str, ...] = (first.name,)
         self.transforms = {stage.name: stage for stage in rest if isinstance(stage, Transform)}
         self.max_value_bytes = min(max_value_bytes, MAX_PAYLOAD)
 
@@ -52,15 +52,15 @@ class Pipeline:
         payload = self.serializer.dumps(entry.value) if entry.payload is None else entry.payload
         if len(payload) > self.max_value_bytes:
             raise ValueTooLarge(len(payload), self.max_value_bytes)
-        applied = [self.serializer.name]
+        applied = self._serializer_alone
         for name, transform in self.transforms.items():
             transformed = transform.encode(payload)
             if transformed is not None:
                 payload = transformed
-                applied.append(name)
+                applied += (name,)
         times = (entry.created_at, entry.fresh_until, entry.dead_at)
         carried = entry.stamps if stamps is None else stamps
-        return pack(Frame(tuple(applied), *times, carried, payload, entry.spread), key)
+        return pack((applied, *times, carried, payload, entry.spread), key)
 
     def decode(self, data: bytes, key: bytes) -> Entry:
         """Return the entry of a frame filed under the physical `key`, or raise `DecodeError`."""

@@ -36,20 +36,14 @@ class Party:
         aboard: how many they are, the leader among them.
         give_up: ends the load; None where it goes on whoever leaves.
         job: whatever has to be kept for as long as the load goes on.
-        done: called with whatever when the load has ended, even if it never began.
     """
 
-    __slots__ = ("aboard", "done", "give_up", "job", "thread")
+    __slots__ = ("aboard", "give_up", "job", "thread")
 
     def __init__(self, thread: int, aboard: int) -> None:
         self.thread, self.aboard = thread, aboard
         self.give_up: Callable[[], object] | None = None
         self.job: object = None
-        self.done: Callable[[object], None] = _nothing
-
-
-def _nothing(_: object) -> None:
-    pass
 
 
 class Flight:
@@ -142,7 +136,9 @@ class Flights:
             party.aboard -= 1
             give_up = None if goes_on or party.aboard > 0 else party.give_up
             if goes_on or give_up is not None:
-                party.give_up = None  # and given up once: a second time would end it while it gives its leases back
+                party.give_up = (
+                    None  # and given up once: a second time would end it while it gives its leases back
+                )
         if give_up is not None and not flight.is_over:
             give_up()
 

@@ -20,6 +20,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from math import inf
+from types import TracebackType
 from typing import Any, Final
 
 from layercache.core.context import LoadContext, NotModified, loads_under_way, with_context
@@ -46,6 +47,9 @@ _WAITED_SHARE: Final = 8
 load of 50 ms within 7 ms, and one of 2 s within a quarter of a second, at a few dozen looks in all."""
 
 _MOST_HELD: Final = 10_000
+
+_OURS: Final = frozenset({__name__, "layercache.inline", "layercache.loop"})
+"""The modules between a load and its loader."""
 
 
 class Load:
@@ -111,9 +115,9 @@ class Leading:
                     job = self._see_to(port, load, flights, leases, token)
                 else:
                     job = self._load(port, load, flights, leases)
-                flights[0].party.done = partial(self._abandon, load)
                 try:
-                    await port.start(job, flights[0].party, apart=load.plan.has_timeout)
+                    ended = partial(self._abandon, load)
+                    await port.start(job, flights[0].party, ended, apart=load.plan.has_timeout)
                 except BaseException:
                     job.close()
                     await self._release(port, flights, leases)
@@ -126,8 +130,7 @@ class Leading:
     def refresh(self, port: Port, load: Load) -> None:
         """See to `load` in the background; nobody waits for it."""
         party = load.flights[0].party
-        party.done = partial(self._abandon, load)
-        if port.spawn(partial(self._refreshed, load=load), party):
+        if port.spawn(partial(self._refreshed, load=load), party, partial(self._abandon, load)):
             self.refreshes += 1
         else:
             self._fail(load.flights, LoadAbandoned())
@@ -299,6 +302,8 @@ class Leading:
         error: Exception,
     ) -> None:
         """Serve what is known instead of `error`, and keep everybody from trying again for a while; or fail."""
+        # from the loader on: the frames of ours hold the flights, and these the error, in a circle
+        error.__traceback__ = _without_ours(error.__traceback__)
         now, retry_after = port.now(), load.plan.retry_after
         for flight, lease in zip(flights, leases, strict=True):
             known = load.known.get(flight.key) if load.masks else None
@@ -424,6 +429,12 @@ class Leading:
         if key in self._failing:
             self._failing.discard(key)
             log.warning("loading %r works again", key)
+
+
+def _without_ours(traceback: TracebackType | None) -> TracebackType | None:
+    while traceback is not None and traceback.tb_frame.f_globals.get("__name__") in _OURS:
+        traceback = traceback.tb_next
+    return traceback
 
 
 def _ttl(value: Any, plan: Plan, context: LoadContext[Any]) -> float:

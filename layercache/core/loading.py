@@ -192,6 +192,7 @@ class Loading:
         stale: Entry | None,
         after: float = 0.0,
     ) -> Any:
+        load: Load | None = None
         while True:
             flight, is_leader = self.flights.board(key, plan)
             limit = min(plan.hard_timeout, plan.wait)
@@ -208,6 +209,9 @@ class Loading:
                 landed = await self._landed(port, flight, plan, stale, limit, is_leader=is_leader)
             except LoadAbandoned:
                 continue  # the leader was stopped: somebody else must lead
+            except BaseException:
+                del flight, load  # which hold the error, as its traceback would them
+                raise
             if after and not is_leader:
                 continue  # what it waited for may have begun too early
             if landed is MISSING:
@@ -236,12 +240,14 @@ class Loading:
         pending = [*reversed(followed), *reversed(led)]
         known = {key: stale[key] for key in keys if key in stale}
         again: list[str] = []
+        load: Load | None = None
+        flight: Flight | None = None
+        leading = set(led)
         try:
             if led:
                 load = Load(loader, plan, led, known, many=True)
                 await self.leading.lead(port, load)
                 limit = plan.hard_timeout + plan.wait if load.was_busy else plan.hard_timeout
-            leading = set(led)
             while pending:
                 flight = pending.pop()
                 key, is_leader = flight.key, flight in leading
@@ -267,6 +273,14 @@ class Loading:
             slow = isinstance(error, LoadTimeout)
             for flight in pending:
                 self.flights.leave(flight, goes_on=slow)
+            del (
+                led,
+                followed,
+                pending,
+                load,
+                flight,
+                leading,
+            )  # which hold the error, as its traceback would them
             raise
         return again
 

@@ -90,12 +90,23 @@ class Port(Protocol):
         `LoadOverdue`."""
         ...
 
-    async def start(self, job: Coroutine[Any, Any, None], party: Party, *, apart: bool) -> None:
+    async def start(
+        self, job: Coroutine[Any, Any, None], party: Party, ended: Callable[[object], None], *, apart: bool
+    ) -> None:
         """Have `job` done, which ends by landing what `party` waits for: on its own if it is to go on `apart` from the
-        caller, which then waits no longer than it wants; else perhaps at once."""
+        caller, which then waits no longer than it wants; else perhaps at once.
+
+        Args:
+            ended: called, with whatever, when the job has ended, even if it never began.
+        """
         ...
 
-    def spawn(self, job: Callable[[Port], Coroutine[Any, Any, None]], party: Party) -> bool:
+    def spawn(
+        self,
+        job: Callable[[Port], Coroutine[Any, Any, None]],
+        party: Party,
+        ended: Callable[[object], None],
+    ) -> bool:
         """Have a job done that nobody waits for, over the port it is given; return False when there are too many."""
         ...
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from layercache.testing.clock import Clock
-    from layercache.testing.contract import BackendContract
+    from layercache.testing.contract import BackendContract, LeasingContract
     from layercache.testing.server import ValkeyServer
     from layercache.testing.stepping import StepPort, every_order
     from layercache.testing.topologies import ValkeyCluster, ValkeySentinels
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BackendContract",
     "Clock",
+    "LeasingContract",
     "StepPort",
     "ValkeyCluster",
     "ValkeySentinels",
@@ -27,6 +28,7 @@ __all__ = [
 _MODULES = {
     "BackendContract": "contract",
     "Clock": "clock",
+    "LeasingContract": "contract",
     "StepPort": "stepping",
     "ValkeyCluster": "topologies",
     "ValkeySentinels": "topologies",

@@ -12,26 +12,28 @@
             self.clock.advance(seconds)
 
 Each fact is checked through the sync operations and through their async twins. A promise that a
-backend cannot keep is a class attribute: `remembers = False` for one that stores nothing.
+backend cannot keep is a class attribute: `remembers = False` for one that stores nothing. A backend whose key
+spaces are `LeasingKeySpace`s keeps the `LeasingContract`, which holds the other one too.
 """
 
 from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from threading import Lock
 from typing import Any, ClassVar, TypeVar
 
 import pytest
 
 from layercache.config import read_settings
-from layercache.entry import MISSING, Entry
+from layercache.entry import CACHE_TAG, MISSING, Entry, Stamps
 from layercache.errors import CacheError
-from layercache.spi import Backend, KeySpace, Opening
+from layercache.spi import Backend, KeySpace, Lease, LeasingKeySpace, Opening
 
-__all__ = ["BackendContract", "Operations", "open_backend"]
+__all__ = ["BackendContract", "LeasingContract", "Operations", "open_backend"]
 
 T = TypeVar("T", bound=Callable[..., None])
 
@@ -91,16 +93,38 @@ def remembering(test: T) -> T:
     return test
 
 
+def finding(test: T) -> T:
+    """Mark a fact that only holds for a backend that finds what carries a tag."""
+    test.finding = True  # type: ignore[attr-defined]
+    return test
+
+
+def excluding(test: T) -> T:
+    """Mark a fact that only holds for a backend that lets one at a time load a key."""
+    test.excluding = True  # type: ignore[attr-defined]
+    return test
+
+
 class BackendContract:
-    """The facts. Give a `backend` fixture and `pass_time`."""
+    """The facts. Give a `backend` fixture and `pass_time`.
+
+    Attributes:
+        remembers: whether it stores anything.
+        finds_tagged: whether `invalidate` drops what carries the tag and nothing else.
+    """
 
     remembers: ClassVar[bool] = True
+    finds_tagged: ClassVar[bool] = True
 
     def __init_subclass__(cls) -> None:
-        if not cls.remembers:
-            for name in dir(cls):
-                if getattr(getattr(cls, name), "remembering", False):
-                    setattr(cls, name, None)
+        cls._leave_out("remembering", unless=cls.remembers)
+        cls._leave_out("finding", unless=cls.remembers and cls.finds_tagged)
+
+    @classmethod
+    def _leave_out(cls, facts: str, *, unless: bool) -> None:
+        for name in [] if unless else dir(cls):
+            if getattr(getattr(cls, name), facts, False):
+                setattr(cls, name, None)
 
     @pytest.fixture
     def backend(self) -> Any:
@@ -131,12 +155,13 @@ class BackendContract:
 
     @pytest.fixture
     def entry(self, backend: Backend) -> Callable[..., Entry]:
-        def entry(value: Any = "v", ttl: float = 60.0) -> Entry:
+        def entry(value: Any = "v", ttl: float = 60.0, stamps: Stamps = (), stale: float = 0.0) -> Entry:
             now = backend.now()
-            payload = backend.serializer.dumps(value)
-            return Entry(
-                payload, value if isinstance(value, str | int) else MISSING, now, now + ttl, now + ttl
+            payload, shared = (
+                backend.serializer.dumps(value),
+                value if isinstance(value, str | int) else MISSING,
             )
+            return Entry(payload, shared, now, now + ttl, now + ttl + stale, stamps)
 
         return entry
 
@@ -345,3 +370,343 @@ class BackendContract:
         again = Operations(backend.key_space("contract"), space.runner)
 
         assert value(again.get("k")) == "v"
+
+    # -- tags
+
+    def test_stamps_name_every_tag(self, space: Operations) -> None:
+        stamps = space.stamps(["t", "u"])
+
+        assert [tag for tag, _ in stamps if tag != CACHE_TAG] == ["t", "u"]
+        assert all(tag == CACHE_TAG for tag, _ in space.stamps([]))
+
+    @remembering
+    def test_what_carries_tags_is_stored_as_anything_else(
+        self, space: Operations, entry: Any, value: Any
+    ) -> None:
+        space.set("k", entry("k", stamps=space.stamps(["t"])))
+        space.set_many({"l": entry("l", stamps=space.stamps(["u", "t"])), "m": entry("m")})
+
+        assert value(space.get("k")) == "k"
+        found = space.get_many(["k", "l", "m"])
+        assert {key: value(kept) for key, kept in found.items()} == {"k": "k", "l": "l", "m": "m"}
+
+    @pytest.mark.parametrize("tags", [["t"], ["u", "t"], ["t", "u", "v"]], ids=repr)
+    def test_invalidate_drops_what_carries_one_of_the_tags(
+        self, space: Operations, entry: Any, tags: list[str]
+    ) -> None:
+        for key, its in {"one": ["t"], "several": ["w", "t", "x"]}.items():
+            space.set(key, entry(stamps=space.stamps(its)))
+
+        space.invalidate(tags)
+
+        assert space.get("one") is None
+        assert space.get_many(["one", "several"]) == {}
+        assert space.delete_many(["one", "several"]) == 0
+
+    @finding
+    def test_invalidate_leaves_what_carries_none_of_them(
+        self, space: Operations, entry: Any, value: Any
+    ) -> None:
+        space.set("another", entry("another", stamps=space.stamps(["u", "tt"])))
+        space.set("none", entry("none"))
+        space.set("no more", entry("old", stamps=space.stamps(["t"])))
+        space.set("no more", entry("no more"))
+
+        space.invalidate(["t", "of nothing"])
+
+        assert {value(space.get(key)) for key in ("another", "none", "no more")} == {
+            "another",
+            "none",
+            "no more",
+        }
+
+    @remembering
+    def test_an_update_may_carry_other_tags(self, space: Operations, entry: Any, value: Any) -> None:
+        space.set("k", entry("old", stamps=space.stamps(["t"])))
+        space.update("k", lambda found: found and found.living_again(50.0, found.created_at))
+        assert value(space.get("k")) == "old"
+
+        stamps = space.stamps(["u"])
+        space.update("k", lambda _: entry("new", stamps=stamps))
+        space.invalidate(["u"])
+
+        assert space.get("k") is None
+
+    @remembering
+    def test_what_is_stored_after_an_invalidation_is_there(
+        self, space: Operations, entry: Any, value: Any
+    ) -> None:
+        space.set("k", entry("old", stamps=space.stamps(["t"])))
+        space.invalidate(["t"])
+
+        space.set("k", entry("new", stamps=space.stamps(["t"])))
+        assert value(space.get("k")) == "new"
+
+        space.invalidate(["t"])
+        assert space.get("k") is None
+
+    @remembering
+    def test_a_clear_drops_what_carries_tags_too(self, space: Operations, entry: Any, value: Any) -> None:
+        space.set("k", entry("old", stamps=space.stamps(["t"])))
+        space.clear()
+        assert space.get("k") is None
+
+        space.set("k", entry("new", stamps=space.stamps(["t"])))
+        assert value(space.get("k")) == "new"
+
+    @remembering
+    def test_tags_of_other_caches_are_others(
+        self, space: Operations, backend: Backend, entry: Any, value: Any
+    ) -> None:
+        other = Operations(backend.key_space("contract2"), space.runner)
+        other.set("k", entry("there", stamps=other.stamps(["t"])))
+
+        space.invalidate(["t"])
+
+        assert value(other.get("k")) == "there"
+        other.clear()
+
+    @pytest.mark.parametrize(
+        "change", ["set", "set_many", "update", "delete", "delete_many", "clear", "invalidate"]
+    )
+    def test_where_it_has_tickets_every_change_voids_them(
+        self, space: Operations, backend: Backend, entry: Any, change: str
+    ) -> None:
+        """A key space that gives none has its changes registered around it."""
+        tickets = backend.key_space("contract").tickets
+        if tickets is None:
+            return
+        made = entry(stamps=space.stamps(["t"]))
+        ticket, another = tickets.open("k"), tickets.open("another")
+        assert ticket.permits(made)
+
+        changes: dict[str, Callable[[], Any]] = {
+            "set": lambda: space.set("k", made),
+            "set_many": lambda: space.set_many({"k": made}),
+            "update": lambda: space.update("k", lambda _: made),
+            "delete": lambda: space.delete("k"),
+            "delete_many": lambda: space.delete_many(["k"]),
+            "clear": space.clear,
+            "invalidate": lambda: space.invalidate(["t"]),
+        }
+        changes[change]()
+
+        assert not ticket.permits(made)
+        assert another.permits(entry()) is not (change == "clear")
+        assert tickets.open("k").permits(made)
+        tickets.reset(Lock())
+
+
+class LeasingContract(BackendContract):
+    """What a backend promises whose key spaces are `LeasingKeySpace`s, besides.
+
+    Attributes:
+        excludes: whether one at a time loads a key; not where its store cannot be asked, or is of this process alone.
+    """
+
+    excludes: ClassVar[bool] = True
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        cls._leave_out("excluding", unless=cls.excludes)
+
+    def lease(
+        self,
+        space: Operations,
+        token: bytes = b"a",
+        seconds: float = 30.0,
+        after: float = 0.0,
+        tags: Sequence[str] = (),
+    ) -> Lease:
+        leases: dict[str, Lease] = space.lease_many(["k"], token, seconds, after, tags)
+        return leases["k"]
+
+    def test_it_grants_leases(self, backend: Backend) -> None:
+        assert isinstance(backend.key_space("contract"), LeasingKeySpace)
+
+    # -- to load and to fill
+
+    def test_what_was_loaded_under_a_lease_is_stored(self, space: Operations, entry: Any, value: Any) -> None:
+        lease = self.lease(space, tags=["t"])
+        assert (lease.state, lease.entry) == ("granted", None)
+        assert [tag for tag, _ in lease.stamps if tag != CACHE_TAG] == ["t"]
+
+        assert space.fill_many(b"a", {"k": entry("loaded", stamps=lease.stamps)}) == []
+
+        assert value(space.get("k")) == "loaded"
+        space.invalidate(["t"])
+        assert space.get("k") is None
+
+    def test_filling_ends_the_lease(self, space: Operations, entry: Any, value: Any) -> None:
+        lease = self.lease(space)
+        space.fill_many(b"a", {"k": entry("first", stamps=lease.stamps)})
+
+        assert space.fill_many(b"a", {"k": entry("second", stamps=lease.stamps)}) == ["k"]
+        assert value(space.get("k")) == "first"
+
+    def test_nothing_is_stored_without_a_lease(self, space: Operations, entry: Any) -> None:
+        lease = self.lease(space)
+
+        assert space.fill_many(b"another", {"k": entry("v", stamps=lease.stamps)}) == ["k"]
+        assert space.get("k") is None
+
+    def test_several_at_once(self, space: Operations, entry: Any, value: Any) -> None:
+        leases = space.lease_many(["k", "l", "m"], b"a", 30.0)
+        assert {key: lease.state for key, lease in leases.items()} == dict.fromkeys("klm", "granted")
+        space.delete("l")
+        space.release_many(["m"], b"a")
+
+        loaded = {key: entry(key, stamps=lease.stamps) for key, lease in leases.items()}
+        assert sorted(space.fill_many(b"a", loaded)) == ["l", "m"]
+
+        assert {key: value(kept) for key, kept in space.get_many(["k", "l", "m"]).items()} == {"k": "k"}
+
+    def test_no_leases_at_once(self, space: Operations) -> None:
+        assert space.lease_many([], b"a", 30.0) == {}
+        assert space.fill_many(b"a", {}) == []
+        space.release_many([], b"a")
+
+    # -- one at a time
+
+    @excluding
+    def test_at_most_one_holds_it_by_its_token(self, space: Operations) -> None:
+        assert self.lease(space, b"a").state == "granted"
+
+        assert self.lease(space, b"b")[:2] == ("busy", None)
+        assert self.lease(space, b"a").state == "granted"
+        assert space.lease_many(["l"], b"b", 30.0)["l"].state == "granted"
+
+    @excluding
+    def test_it_ends_after_its_time(self, space: Operations, entry: Any) -> None:
+        lease = self.lease(space, seconds=10.0)
+        self.pass_time(20)
+
+        assert space.fill_many(b"a", {"k": entry("late", stamps=lease.stamps)}) == ["k"]
+        assert self.lease(space, b"b").state == "granted"
+
+    @excluding
+    def test_a_fresh_entry_comes_instead_and_a_stale_one_besides(
+        self, space: Operations, entry: Any, value: Any
+    ) -> None:
+        space.set("k", entry("v", ttl=30, stale=60))
+        fresh = self.lease(space)
+        assert (fresh.state, value(fresh.entry)) == ("fresh", "v")
+
+        self.pass_time(40)
+        for token, state in ((b"a", "granted"), (b"b", "busy")):
+            lease = self.lease(space, token)
+            assert (lease.state, value(lease.entry)) == (state, "v")
+
+    @excluding
+    def test_one_that_is_not_fresh_enough_is_loaded_anew(
+        self, space: Operations, backend: Backend, entry: Any
+    ) -> None:
+        space.set("k", entry("v", ttl=30))
+
+        assert self.lease(space, after=backend.now() + 20).state == "fresh"
+        assert self.lease(space, after=backend.now() + 40).state == "granted"
+        assert self.lease(space, after=math.inf).state == "granted"
+
+    # -- what voids it
+
+    @pytest.mark.parametrize("change", ["set", "set_many", "update", "delete", "delete_many", "clear"])
+    def test_every_change_voids_it(self, space: Operations, entry: Any, value: Any, change: str) -> None:
+        lease = self.lease(space)
+
+        changes: dict[str, Callable[[], Any]] = {
+            "set": lambda: space.set("k", entry("new")),
+            "set_many": lambda: space.set_many({"k": entry("new")}),
+            "update": lambda: space.update("k", lambda _: entry("new")),
+            "delete": lambda: space.delete("k"),
+            "delete_many": lambda: space.delete_many(["k"]),
+            "clear": space.clear,
+        }
+        changes[change]()
+
+        assert space.fill_many(b"a", {"k": entry("old", stamps=lease.stamps)}) == ["k"]
+        found = space.get("k")
+        assert found is None if change in {"delete", "delete_many", "clear"} else value(found) == "new"
+        space.delete("k")
+        assert self.lease(space, b"b").state == "granted"
+
+    def test_what_was_loaded_before_an_invalidation_is_not_there_after_it(
+        self, space: Operations, entry: Any
+    ) -> None:
+        lease = self.lease(space, tags=["t"])
+
+        space.invalidate(["t"])
+
+        space.fill_many(b"a", {"k": entry("old", stamps=lease.stamps)})
+        assert space.get("k") is None
+
+    # -- to give back
+
+    def test_one_that_is_given_back_is_over(self, space: Operations, entry: Any) -> None:
+        lease = self.lease(space)
+
+        space.release_many(["k"], b"a")
+        space.release_many(["k"], b"a")  # twice is harmless
+
+        assert space.fill_many(b"a", {"k": entry("late", stamps=lease.stamps)}) == ["k"]
+        assert self.lease(space, b"b").state == "granted"
+
+    @excluding
+    def test_with_seconds_nobody_loads_for_as_long(self, space: Operations, entry: Any) -> None:
+        lease = self.lease(space)
+
+        space.release_many(["k"], b"a", 10.0)
+
+        for token in (b"a", b"b"):
+            assert self.lease(space, token).state == "busy"
+            assert space.fill_many(token, {"k": entry("late", stamps=lease.stamps)}) == ["k"]
+        self.pass_time(20)
+        assert self.lease(space, b"b").state == "granted"
+
+    @excluding
+    def test_only_its_holder_gives_it_back(self, space: Operations, entry: Any) -> None:
+        lease = self.lease(space)
+
+        space.release_many(["k"], b"b")
+        space.release_many(["k"], b"b", 10.0)
+
+        assert self.lease(space, b"b").state == "busy"
+        assert space.fill_many(b"a", {"k": entry(stamps=lease.stamps)}) == []
+
+    # -- tags that only the loaded value tells
+
+    @pytest.fixture
+    def marked(self, space: Operations) -> None:
+        """The first time, a store may have no mark to give, and refuse."""
+        lease = self.lease(space)
+        space.late_stamps(["other"], lease.mark)
+        space.release_many(["k"], b"a")
+
+    @pytest.mark.usefixtures("marked")
+    def test_the_tags_of_the_loaded_value_are_carried_as_others(
+        self, space: Operations, entry: Any, value: Any
+    ) -> None:
+        lease = self.lease(space, tags=["t"])
+
+        late = space.late_stamps(["u", "v"], lease.mark)
+
+        assert [tag for tag, _ in late] == ["u", "v"]
+        assert space.fill_many(b"a", {"k": entry("loaded", stamps=(*lease.stamps, *late))}) == []
+        assert value(space.get("k")) == "loaded"
+        space.invalidate(["v"])
+        assert space.get("k") is None
+
+    @pytest.mark.usefixtures("marked")
+    @pytest.mark.parametrize("when", ["before it is told", "after it is told"])
+    def test_what_they_were_invalidated_from_is_not_there_after_it(
+        self, space: Operations, entry: Any, when: str
+    ) -> None:
+        lease = self.lease(space)
+        if when == "before it is told":
+            space.invalidate(["u"])
+        late = space.late_stamps(["t", "u"], lease.mark)
+        if when == "after it is told":
+            space.invalidate(["u"])
+
+        if late is not None:
+            space.fill_many(b"a", {"k": entry("old", stamps=(*lease.stamps, *late))})
+        assert space.get("k") is None

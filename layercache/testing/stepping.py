@@ -155,14 +155,21 @@ class StepPort:
         await pause("loaded")
         return value
 
-    async def start(self, job: Coroutine[Any, Any, None], party: Party, *, apart: bool) -> None:
+    async def start(
+        self, job: Coroutine[Any, Any, None], party: Party, ended: Callable[[object], None], *, apart: bool
+    ) -> None:
         if not (apart or self._apart):
             await job
             return
         self.started.append(job)
         party.give_up = lambda: self.given_up.append(job)
 
-    def spawn(self, job: Callable[[Port], Coroutine[Any, Any, None]], party: Party) -> bool:
+    def spawn(
+        self,
+        job: Callable[[Port], Coroutine[Any, Any, None]],
+        party: Party,
+        ended: Callable[[object], None],
+    ) -> bool:
         self.started.append(job(self))
         return True
 

@@ -15,6 +15,8 @@ names = st.text(st.characters(exclude_characters=",", exclude_categories=("Cs",)
 tags = st.tuples(st.text(max_size=20).filter(lambda tag: tag != "*"), st.integers(0, 2**64 - 1))
 own_stamps = st.lists(st.tuples(st.just("*"), st.integers(1, 2**64 - 1)), max_size=1)
 stamps = st.builds(lambda own, others: (*own, *others), own_stamps, st.lists(tags, max_size=4))
+# what the one byte says exactly; all else is rounded to these
+spreads = st.integers(0, 255).map(lambda spelt: 2 ** ((spelt - 1) / 12) / 1000 if spelt else 0.0)
 frames = st.builds(
     Frame,
     stages=st.lists(names, min_size=1, max_size=4).map(tuple),
@@ -23,6 +25,7 @@ frames = st.builds(
     dead_at=ends,
     stamps=stamps,
     payload=st.binary(max_size=300),
+    spread=spreads,
 )
 
 

@@ -135,7 +135,6 @@ def test_foreign_content_is_refused(data: bytes) -> None:
         (GOLDEN[:20] + b"\x00" + GOLDEN[21:], "altered"),
         (GOLDEN[:50] + b"\x00" + GOLDEN[51:], "altered"),
         (GOLDEN[:-6] + b"\x00" + GOLDEN[-5:], "altered"),
-        (signed(OPENING, TIMES, HEAD[:2] + b"\x80" + HEAD[3:], PAYLOAD), "flags"),
         (GOLDEN[: len(GOLDEN) - len(PAYLOAD) - 3], "length"),  # ends within the head
         (signed(OPENING, TIMES, b"\xff" + HEAD[1:], PAYLOAD), "length"),  # a payload that begins nowhere
         (
@@ -200,6 +199,23 @@ def test_a_frame_is_refused_under_any_other_key(frame: Frame, here: bytes, there
     for payload in (frame.payload, b"7"):  # with this one head and payload are as long as the times
         with pytest.raises(BadFrame, match="altered"):
             unpack(pack(frame._replace(stages=("json",), stamps=(), payload=payload), here), there)
+
+
+@pytest.mark.parametrize("spread", [1e-300, 0.0004, 0.001, 0.03, 1.0, 7.5, 600.0, 2300.0])
+def test_the_spread_is_kept_to_a_few_percent(spread: float) -> None:
+    read = unpack(pack(FRAME._replace(spread=spread), KEY), KEY)
+
+    assert read.spread == pytest.approx(max(spread, 0.001), rel=0.03)
+    assert read._replace(spread=0.0) == FRAME
+
+
+@pytest.mark.parametrize("spread", [3_000.0, 1e305, math.inf])
+def test_a_spread_longer_than_any_load_is_the_longest_there_is(spread: float) -> None:
+    assert unpack(pack(FRAME._replace(spread=spread), KEY), KEY).spread == pytest.approx(2_352, rel=0.01)
+
+
+def test_no_spread_is_none() -> None:
+    assert unpack(GOLDEN, KEY).spread == 0.0
 
 
 def test_times_are_never_rounded_up() -> None:

@@ -271,7 +271,8 @@ class TestRefusal:
     def test_what_would_change_is_refused_wherever_it_is(self, name: str) -> None:
         odd = ODD[name]()
 
-        for value in (odd, [odd], {"a": odd}, (odd,), [None, "null", {"a": (1, odd)}], [odd, odd]):
+        flat = {"a": 1.5, "b": "null", "c": None, "d": True, "e": odd, "f": 0.5}
+        for value in (odd, [odd], {"a": odd}, (odd,), [None, "null", {"a": (1, odd)}], [odd, odd], flat):
             with pytest.raises(EncodeError, match="JSON cannot carry the value"):
                 JSON.dumps(value)
 
@@ -384,6 +385,15 @@ class TestNormalForm:
         first.clear()
 
         assert form.decode(entry) == kept
+
+    @pytest.mark.parametrize("value", [{"a": 1, "b": None}, [1, 2.5], (1, "a"), {"a": [1]}])
+    def test_nothing_is_copied_where_nothing_is_near(self, value: Any) -> None:
+        form = NormalForm(JSON, is_near=False)
+        payload, shared = form.encode(value)
+
+        assert shared is MISSING
+        assert form.decode(Entry(payload, shared, 0, 1, 1)) == JSON.loads(payload)
+        assert form.encode("text") == (b'"text"', "text")
 
     @given(values)
     @settings(deadline=None)

@@ -10,7 +10,7 @@ from shifting import ServerClock
 
 from layercache.errors import BackendError
 from layercache.spi import Backend
-from layercache.testing import BackendContract, Clock
+from layercache.testing import BackendContract, Clock, LeasingContract
 from layercache.testing.contract import open_backend
 
 
@@ -19,6 +19,10 @@ class WithClock(BackendContract):
 
     def pass_time(self, seconds: float) -> None:
         self.clock.advance(seconds)
+
+
+class WithLeases(WithClock, LeasingContract):
+    pass
 
 
 class TestMemory(WithClock):
@@ -39,7 +43,7 @@ class TestNull(WithClock):
         return open_backend("null", now=self.clock)
 
 
-class TestRedis(WithClock):
+class TestRedis(WithLeases):
     codecs = ("json", "zstd")
 
     @pytest.fixture
@@ -56,7 +60,7 @@ class TestRedisWithGzip(TestRedis):
     codecs = ("json", "gzip")
 
 
-class TestChain(WithClock):
+class TestChain(WithLeases):
     @pytest.fixture
     def backend(self, server: redis.Redis, server_url: str) -> Iterator[Backend]:
         self.clock = ServerClock(server, "contract-chain:*")
@@ -67,8 +71,10 @@ class TestChain(WithClock):
         backend._backends[1].close()
 
 
-class TestChainWithoutItsFarLayer(WithClock):
-    """Nothing listens there: the near layer keeps every promise alone."""
+class TestChainWithoutItsFarLayer(WithLeases):
+    """Nothing listens there: the near layer keeps every promise alone, and each process loads for itself."""
+
+    excludes = False
 
     @pytest.fixture
     def backend(self) -> Iterator[Backend]:
@@ -84,7 +90,38 @@ class TestChainWithoutItsFarLayer(WithClock):
 class TestToy(WithClock):
     """A third party's backend, found through the entry point of an installed distribution."""
 
+    finds_tagged = False
+
     @pytest.fixture
     def backend(self, toy_distribution: None) -> Backend:
         self.clock = Clock()
         return open_backend("toy", now=self.clock, shelves=3)
+
+
+class TestChainOfAToy(WithLeases):
+    """Its farther layer grants no leases."""
+
+    excludes = finds_tagged = False
+
+    @pytest.fixture
+    def backend(self, toy_distribution: None) -> Backend:
+        self.clock = Clock()
+        layers = {"near": {"type": "memory"}, "far": {"type": "toy", "shelves": 3}}
+        return open_backend("chain", now=self.clock, layers=layers)
+
+
+class TestChainOfTwoToys(TestChainOfAToy):
+    @pytest.fixture
+    def backend(self, toy_distribution: None) -> Backend:
+        self.clock = Clock()
+        layers = {name: {"type": "toy", "shelves": 3} for name in ("near", "far")}
+        return open_backend("chain", now=self.clock, layers=layers)
+
+
+class TestChainOfOne(WithLeases):
+    excludes = False
+
+    @pytest.fixture
+    def backend(self) -> Backend:
+        self.clock = Clock()
+        return open_backend("chain", now=self.clock, layers={"near": {"type": "memory"}})

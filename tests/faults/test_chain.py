@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import redis
 from shifting import ServerClock
+from worlds import follow
 
 from layercache import Cache, Caches, ValueTooLarge
 from layercache.errors import BackendError
@@ -57,6 +58,7 @@ class TestFilling:
             Caches(settings(own_server.url), now=clock) as one,
             Caches(settings(own_server.url), now=clock) as other,
         ):
+            follow(other["default"])
             one["default"].set("k", [1], 40)
             one["default"].set("l", 2, None)
             clock.advance(15)
@@ -72,6 +74,7 @@ class TestFilling:
     def test_no_longer_than_the_near_layers_own_limit(self, own_server: ValkeyServer, clock: Clock) -> None:
         limited = settings(own_server.url, near={"max_ttl": "10s"})
         with Caches(limited, now=clock) as world:
+            follow(world["default"])
             world["default"].set("k", 1, 60)
             near, far = spaces(world)
             assert near.get("k").left(clock()) <= 10  # type: ignore[union-attr]
@@ -94,6 +97,7 @@ class TestFilling:
 
     def test_what_the_far_layer_refuses_is_nowhere(self, own_server: ValkeyServer) -> None:
         with Caches(settings(own_server.url, max_value_bytes="1KB")) as world:
+            follow(world["default"])
             world["default"].set("k", "old")
 
             with pytest.raises(ValueTooLarge):
@@ -161,6 +165,7 @@ class TestOutage:
 
     @pytest.fixture(params=["killed", "frozen"])
     def outage(self, request: pytest.FixtureRequest, own_server: ValkeyServer, world: Caches) -> Any:
+        follow(world["default"])
         world["default"].set("known", [1])
         own_server.kill() if request.param == "killed" else own_server.pause()
         return lambda: own_server.start() if request.param == "killed" else own_server.resume()

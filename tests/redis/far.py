@@ -6,7 +6,7 @@ import asyncio
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any, TypeVar
 
@@ -15,7 +15,8 @@ import redis
 from layercache import Cache
 from layercache.codecs.normal import NormalForm
 from layercache.entry import MISSING, Entry, Stamps
-from layercache_redis.commands import Commands
+from layercache.spi import Lease
+from layercache_redis.commands import Commands, Steps
 from layercache_redis.space import RedisSpace
 from layercache_redis.stamps import KnownStamps
 
@@ -43,6 +44,36 @@ class Face:
         return call
 
 
+class Leasing(Face):
+    """The same of a key space, and its leases of one key at a time."""
+
+    def lease(
+        self, key: str, token: bytes, seconds: float, after: float = 0.0, tags: Sequence[str] = ()
+    ) -> Lease:
+        leases: dict[str, Lease] = self.lease_many([key], token, seconds, after, tags)
+        return leases[key]
+
+    def fill(self, key: str, token: bytes, entry: Entry) -> bool:
+        refused: list[str] = self.fill_many(token, {key: entry})
+        assert refused in ([], [key])
+        return not refused
+
+    def release(self, key: str, token: bytes, seconds: float = 0.0) -> None:
+        self.release_many([key], token, seconds)
+
+
+def leasing(
+    commands: Commands, key: str, token: bytes, after: float = 0.0, tags: Sequence[str] = ()
+) -> Steps[Lease]:
+    """The steps of taking the lease of one key, for half a minute."""
+    return (yield from commands.lease_many([key], token, 30, after, tags))[key]
+
+
+def filling(commands: Commands, key: str, token: bytes, entry: Entry) -> Steps[bool]:
+    """The steps of filling one key; whether it was stored."""
+    return not (yield from commands.fill_many(token, {key: entry}))
+
+
 class Far:
     """A cache as one process has it.
 
@@ -57,7 +88,7 @@ class Far:
     def __init__(self, cache: Cache[Any], runner: asyncio.Runner | None = None) -> None:
         space = cache._layer.space
         assert isinstance(space, RedisSpace)
-        self.cache, self.space = Face(cache, runner), Face(space, runner)
+        self.cache, self.space = Face(cache, runner), Leasing(space, runner)
         self.plain, self.log, self.commands = space, space.log, space._commands
         self.known: KnownStamps = self.commands._stamps
         self.names = self.commands._names

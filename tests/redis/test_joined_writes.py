@@ -19,7 +19,7 @@ from calling import answered, both_faces, one_cache, open_face, until
 from cutting_proxy import CuttingProxy
 from fake_server import Client, Command, FakeServer, honestly, in_pieces
 
-from layercache import BackendError, BackendTimeout, Cache, CacheClosed, Caches
+from layercache import BackendError, BackendTimeout, Cache, CacheClosed, Caches, CircuitOpen
 from layercache_redis.options import Place
 
 Loops: TypeAlias = Callable[[Callable[[], Coroutine[Any, Any, Any]]], Any]
@@ -153,6 +153,153 @@ class TestTogether:
             return found
 
         assert in_a_loop(main) == list(values.values())
+
+
+def test_tasks_that_begin_before_the_stamp_is_known_join_from_their_second_set_on(
+    open_cache: Callable[[], Cache[Any]],
+    server: redis.Redis,
+    in_a_loop: Loops,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("layercache_redis.log.Log.is_current", lambda self: True)
+    cache, tasks, sets = open_cache(), 20, 10
+
+    async def sets_of(task: int) -> None:
+        for number in range(sets):
+            await cache.aset(f"k{task}", number)
+
+    async def main() -> int:
+        await cache.aclear()  # so that there is a stamp
+        cache._layer.space._commands._stamps.forget()  # type: ignore[attr-defined]
+        before = server.info("commandstats")["cmdstat_evalsha"]["calls"]
+        await asyncio.gather(*map(sets_of, range(tasks)))
+        after: int = server.info("commandstats")["cmdstat_evalsha"]["calls"]
+        found = await cache.aget_many([f"k{task}" for task in range(tasks)])
+        assert list(found.values()) == [sets - 1] * tasks
+        await cache.aclose()
+        return after - before
+
+    # one by one at first, and once more when told the stamp; then two in a turn, and never again 400 in all
+    assert in_a_loop(main) <= 2 * tasks + 2 * sets + tasks
+
+
+class TestSetsOfOneTurn:
+    """Where the stamp is known."""
+
+    @pytest.fixture(autouse=True)
+    def _the_log_is_believed(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("layercache_redis.log.Log.is_current", lambda self: True)
+
+    @asynccontextmanager
+    async def known(self, **options: Any) -> AsyncIterator[tuple[FakeServer, Cache[Any]]]:
+        async with fake_and_cache(**options) as (fake, cache):
+            await cache.aset("known", 1)
+            yield fake, cache
+
+    def test_they_are_one_script_in_one_segment_with_what_else_is_sent(self, in_a_loop: Loops) -> None:
+        async def main() -> None:
+            async with self.known() as (fake, cache):
+                before = len(fake.clients[0].segments)
+
+                await asyncio.gather(cache.aget("known"), *(cache.aset(key, key) for key in KEYS))
+
+                (segment,) = fake.clients[0].segments[before:]
+                assert [command[0] for command in segment] == [b"GETRANGE", b"PTTL", b"EVALSHA"]
+                assert list((await cache.aget_many(KEYS)).values()) == KEYS
+
+        in_a_loop(main)
+
+    def test_one_alone_is_sent_in_its_own_turn(self, in_a_loop: Loops) -> None:
+        async def main() -> None:
+            async with self.known() as (fake, cache):
+                before = len(fake.clients[0].segments)
+                for key in KEYS:
+                    await cache.aset(key, key)
+
+                assert [len(segment) for segment in fake.clients[0].segments[before:]] == [1] * len(KEYS)
+
+        in_a_loop(main)
+
+    def test_a_script_takes_no_more_than_250(self, in_a_loop: Loops) -> None:
+        async def main() -> None:
+            async with self.known() as (fake, cache):
+                before = len(fake.clients[0].commands)
+                await asyncio.gather(*(cache.aset(f"k{number}", number) for number in range(600)))
+
+                sent = fake.clients[0].commands[before:]
+                assert [int(command[2]) // 2 - 1 for command in sent] == [250, 250, 100]
+                found = await cache.aget_many([f"k{number}" for number in range(600)])
+                assert list(found.values()) == list(range(600))
+
+        in_a_loop(main)
+
+    def test_one_that_cannot_be_encoded_fails_nobody_elses(self, in_a_loop: Loops) -> None:
+        async def main() -> None:
+            async with self.known() as (_, cache):
+                values = [1, {2}, 3]
+                results = await asyncio.gather(
+                    *(cache.aset(f"k{value}", value) for value in values), return_exceptions=True
+                )
+
+                assert [type(result).__name__ for result in results] == [
+                    "NoneType",
+                    "EncodeError",
+                    "NoneType",
+                ]
+                assert await cache.aget_many(["k1", "k3"]) == {"k1": 1, "k3": 3}
+
+        in_a_loop(main)
+
+    def test_who_joins_after_the_connection_has_ended_is_not_forgotten(self, in_a_loop: Loops) -> None:
+        """The first of the turn has sent, the loop has not written it yet."""
+
+        async def ends(cache: Cache[Any]) -> None:
+            space: Any = cache._layer.space
+            space._aio._own.pools.direct._connections[0].close()
+
+        async def main() -> None:
+            async with self.known() as (_, cache):
+                first, _, second = await asyncio.gather(
+                    cache.aset("k0", 0), ends(cache), cache.aset("k1", 1), return_exceptions=True
+                )
+
+                assert isinstance(first, BackendError)
+                assert second is None
+                assert await cache.aget_many(["k0", "k1"]) == {"k1": 1}
+
+        in_a_loop(main)
+
+    def test_where_the_server_ends_the_connection_each_is_told_by_an_error_of_its_own(
+        self, in_a_loop: Loops
+    ) -> None:
+        async def main() -> None:
+            async with self.known() as (fake, cache):
+                fake.misbehave = end
+                results = await asyncio.gather(
+                    *(cache.aset(key, key) for key in KEYS), return_exceptions=True
+                )
+
+                assert [type(result) for result in results] == [BackendError] * len(KEYS)
+                assert len(set(map(id, results))) == len(KEYS)
+
+        in_a_loop(main)
+
+    def test_none_is_sent_where_the_circuit_is_open(self, in_a_loop: Loops) -> None:
+        async def main() -> None:
+            async with self.known(timeout="100ms") as (fake, cache):
+                fake.misbehave = silence
+                with pytest.raises(BackendTimeout):
+                    await cache.aset("k0", 0)
+                before = len(fake.clients[0].commands)
+
+                results = await asyncio.gather(
+                    *(cache.aset(key, key) for key in KEYS), return_exceptions=True
+                )
+
+                assert [type(result) for result in results] == [CircuitOpen] * len(KEYS)
+                assert len(fake.clients[0].commands) == before
+
+        in_a_loop(main)
 
 
 @pytest.mark.parametrize("is_connected", [True, False], ids=["connected", "connecting"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import nullcontext, suppress
@@ -10,7 +11,7 @@ from typing import Any
 
 import pytest
 import redis
-from far import FACES, Far, entry, face, value
+from far import FACES, Far, entry, face, filling, leasing, value
 
 from layercache import Cache, KeyNotFound
 from layercache.codecs.normal import NormalForm
@@ -52,7 +53,15 @@ class TestTaking:
         lease = far.space.lease("k", b"a", 10)
 
         current = int.from_bytes(server.get(far.stamp_at), "big")
-        assert lease == ("granted", None, ((CACHE_TAG, current),))
+        assert lease == ("granted", None, ((CACHE_TAG, current),), None, b"a")
+
+    def test_the_stamps_of_tags_come_along_in_the_order_asked_for(self, far: Far, other: Far) -> None:
+        known = other.space.stamps(["u"])
+
+        lease = far.space.lease("k", b"a", 10, tags=["t", "u"])
+
+        assert lease.stamps == far.space.stamps(["t", "u"])
+        assert lease.stamps[2] == known[1]
 
     def test_its_holder_is_granted_it_again_for_as_long_anew(
         self, far: Far, server: redis.Redis, lease_at: str
@@ -87,6 +96,43 @@ class TestTaking:
             assert (lease.state, value(lease.entry)) == ("fresh", "fresh")
 
         assert not list(server.scan_iter(match=f"{far.names.values.split(':')[0]}:%lease*"))
+
+    def test_one_that_is_not_fresh_enough_comes_along_and_is_not_instead(self, far: Far, other: Far) -> None:
+        far.space.set("k", entry("fresh", ttl=60))
+        fresh_until = far.space.get("k").fresh_until
+
+        assert far.space.lease("k", b"a", 10, after=fresh_until - 0.01).state == "fresh"
+        for after in (fresh_until, fresh_until + 100, math.inf):
+            holder, waiter = far.space.lease("k", b"a", 10, after), other.space.lease("k", b"b", 10, after)
+            assert (holder.state, value(holder.entry)) == ("granted", "fresh")
+            assert (waiter.state, value(waiter.entry)) == ("busy", "fresh")
+        assert other.space.lease("k", b"b", 10).state == "fresh"
+
+    def test_what_lives_for_ever_is_not_fresh_enough_for_who_wants_a_new_one(self, far: Far) -> None:
+        far.space.set("k", entry("endless", ttl=math.inf))
+
+        assert far.space.lease("k", b"a", 10, after=1e12).state == "granted"
+        far.space.release("k", b"a")
+        assert far.space.lease("k", b"a", 10, after=math.inf).state == "granted"
+
+    def test_several_at_once_are_each_as_it_is(self, far: Far, other: Far) -> None:
+        far.space.set_many({"fresh": entry("f"), "stale": entry("s", stale=True)})
+        other.space.lease("busy", b"b", 10)
+
+        leases = far.space.lease_many(["fresh", "stale", "busy", "none"], b"a", 10, 0.0, ["t"])
+
+        assert {key: (lease.state, value(lease.entry)) for key, lease in leases.items()} == {
+            "fresh": ("fresh", "f"),
+            "stale": ("granted", "s"),
+            "busy": ("busy", None),
+            "none": ("granted", None),
+        }
+        assert {lease.stamps for lease in leases.values()} == {far.space.stamps(["t"])}
+
+    def test_none_at_once(self, far: Far) -> None:
+        assert far.space.lease_many([], b"a", 10) == {}
+        assert far.space.fill_many(b"a", {}) == []
+        far.space.release_many([], b"a")
 
     def test_a_fresh_entry_comes_even_while_somebody_loads(
         self, far: Far, server: redis.Redis, at: str
@@ -180,8 +226,22 @@ class TestWhatIsOfNoUse:
 
 class TestFilling:
     def test_nothing_is_stored_without_a_lease(self, far: Far) -> None:
-        assert far.space.fill("k", b"a", entry()) is False
+        assert far.space.fill("k", b"a", entry(stamps=far.space.stamps([]))) is False
         assert far.space.get("k") is None
+
+    def test_of_several_those_are_stored_whose_leases_stand(self, far: Far, other: Far) -> None:
+        leases = far.space.lease_many(["k", "l", "m", "n"], b"a", 10, 0.0, ["t"])
+        other.space.delete("l")
+        other.space.set("n", entry("new"))
+        loaded = {key: entry(f"loaded {key}", stamps=lease.stamps) for key, lease in leases.items()}
+
+        assert far.space.fill_many(b"a", loaded) == ["l", "n"]
+
+        found = other.space.get_many(list(loaded))
+        assert {key: value(kept) for key, kept in found.items()} == {
+            "k": "loaded k", "m": "loaded m", "n": "new",
+        }  # fmt: skip
+        assert far.space.fill_many(b"a", loaded) == list(loaded)
 
     def test_nothing_is_stored_under_the_lease_of_another(self, far: Far) -> None:
         lease = far.space.lease("k", b"a", 10)
@@ -235,8 +295,122 @@ class TestFilling:
 
         assert far.space.fill("k", b"a", entry("old", stamps=lease.stamps)) is False
 
-        assert not server.exists(lease_at)  # nobody waits for one who has no right to fill
         assert other.space.get("k") is None
+
+    @pytest.mark.parametrize("how", ["clear", "lost", "lost and made anew"])
+    def test_nobody_waits_for_one_who_has_no_right_to_fill(
+        self, far: Far, other: Far, server: redis.Redis, how: str
+    ) -> None:
+        former = far.space.lease("k", b"a", 10)
+        if how == "clear":
+            other.space.clear()
+        else:
+            server.delete(far.stamp_at)
+        if how == "lost and made anew":
+            other.space.set("another", entry())
+
+        lease = other.space.lease("k", b"b", 10)
+
+        assert lease.state == "granted"
+        assert far.space.fill("k", b"a", entry("old", stamps=former.stamps)) is False
+        assert other.space.fill("k", b"b", entry("new", stamps=lease.stamps)) is True
+
+    def test_its_former_holder_may_ask_again_after_a_clear(self, far: Far, other: Far) -> None:
+        former = far.space.lease("k", b"a", 10)
+        other.space.clear()
+
+        lease = far.space.lease("k", b"a", 10)
+
+        assert lease.state == "granted"
+        assert far.space.fill("k", b"a", entry("old", stamps=former.stamps)) is False
+        assert far.space.fill("k", b"a", entry("new", stamps=lease.stamps)) is True
+
+
+class TestReleasing:
+    def test_whoever_asks_next_is_granted_it_at_once(self, far: Far, other: Far) -> None:
+        lease = far.space.lease("k", b"a", 10)
+
+        far.space.release("k", b"a")
+
+        assert far.space.fill("k", b"a", entry("late", stamps=lease.stamps)) is False
+        assert other.space.lease("k", b"b", 10).state == "granted"
+
+    def test_with_seconds_nobody_is_granted_it_for_as_long_its_former_holder_no_more_than_others(
+        self, far: Far, other: Far, server: redis.Redis, lease_at: str
+    ) -> None:
+        far.space.set("k", entry("stale", stale=True))
+        lease = far.space.lease("k", b"a", 10)
+
+        far.space.release("k", b"a", 50.0)
+
+        for space, token in ((far.space, b"a"), (far.space, b"b"), (other.space, b"c")):
+            refused = space.lease("k", token, 10)
+            assert (refused.state, value(refused.entry)) == ("busy", "stale")
+            assert space.fill("k", token, entry("late", stamps=lease.stamps)) is False
+        assert 40_000 < server.pttl(lease_at) <= 50_000
+
+        server.pexpire(lease_at, 0)  # fifty seconds later
+        assert other.space.lease("k", b"c", 10).state == "granted"
+
+    def test_a_fraction_of_a_second_is_some_time_too(
+        self, far: Far, server: redis.Redis, lease_at: str
+    ) -> None:
+        far.space.lease("k", b"a", 10)
+
+        releasing = far.commands.release_many(["k"], b"a", 1e-9)
+
+        assert next(releasing)[0][-1] == 1
+
+    def test_for_ever_is_for_ever(self, far: Far, other: Far, server: redis.Redis, lease_at: str) -> None:
+        assert far.space.lease("k", b"a", math.inf).state == "granted"
+        assert server.pttl(lease_at) > 1e14
+        far.space.release("k", b"a", math.inf)
+
+        assert server.pttl(lease_at) > 1e14
+        assert other.space.lease("k", b"b", 1e300).state == "busy"
+
+    @pytest.mark.parametrize("seconds", [0.0, 50.0])
+    def test_only_its_holder_can(self, far: Far, other: Far, seconds: float) -> None:
+        lease = far.space.lease("k", b"a", 10)
+
+        other.space.release("k", b"b", seconds)
+        far.space.release("k", b"", seconds)
+        far.space.release("k", b"a" + b"x" * 8, seconds)
+
+        assert other.space.lease("k", b"b", 10).state == "busy"
+        assert far.space.fill("k", b"a", entry("loaded", stamps=lease.stamps)) is True
+
+    @pytest.mark.parametrize("seconds", [0.0, 50.0])
+    def test_what_nobody_has_cannot_be_given_back(
+        self, far: Far, other: Far, seconds: float, server: redis.Redis, lease_at: str
+    ) -> None:
+        far.space.release("k", b"a", seconds)
+        assert other.space.lease("k", b"b", 10).state == "granted"
+
+        server.delete(lease_at)
+        server.rpush(lease_at, "theirs")
+        far.space.release("k", b"a", seconds)
+        assert other.space.lease("k", b"b", 10).state == "granted"
+
+    @pytest.mark.parametrize("write", ["set", "delete", "clear"])
+    def test_a_write_ends_the_time_in_which_nobody_is_granted_it(
+        self, far: Far, other: Far, write: str
+    ) -> None:
+        far.space.lease("k", b"a", 10)
+        far.space.release("k", b"a", 50.0)
+
+        WRITES[write](other.space, other.form, "k")
+
+        assert far.space.lease("k", b"b", 10, after=math.inf).state == "granted"
+
+    def test_of_several_each_is_given_back_by_itself(self, far: Far, other: Far) -> None:
+        other.space.lease("l", b"b", 10)
+        far.space.lease_many(["k", "m"], b"a", 10)
+
+        far.space.release_many(["k", "l", "m"], b"a")
+
+        states = [far.space.lease(key, b"c", 10).state for key in "klm"]
+        assert states == ["granted", "busy", "granted"]
 
 
 Write = Callable[[Any, NormalForm, str], Any]
@@ -245,17 +419,18 @@ Write = Callable[[Any, NormalForm, str], Any]
 WRITES: dict[str, Write] = {
     "set": lambda to, form, key: to.set(key, entry(7)),
     "set_many": lambda to, form, key: to.set_many({key: entry(7), f"{key}+": entry(8)}),
-    "add": lambda to, form, key: to.update(key, Add(entry(7), form)),
+    "add": lambda to, form, key: to.update(key, Add(entry(7), form, time.time())),
     "touch": lambda to, form, key: to.update(key, Touch(60, time.time())),
-    "incr": lambda to, form, key: to.update(key, Increment(key, 1, form)),
-    "incr by much": lambda to, form, key: to.update(key, Increment(key, 10**15, form)),
+    "incr": lambda to, form, key: to.update(key, Increment(key, 1, form, time.time())),
+    "incr by much": lambda to, form, key: to.update(key, Increment(key, 10**15, form, time.time())),
     "update": lambda to, form, key: to.update(key, lambda found: entry(7)),
     "delete": lambda to, form, key: to.delete(key),
     "delete_many": lambda to, form, key: to.delete_many([key, f"{key}+"]),
     "clear": lambda to, form, key: to.clear(),
 }
+TAGGED_WRITES: dict[str, Write] = {**WRITES, "invalidate": lambda to, form, key: to.invalidate(["t"])}
 CHANGES = ("touch", "incr", "incr by much")
-"""What only writes where there is something."""
+"""What only writes where there is something fresh: then a lease is asked for by who wants something fresher still."""
 
 
 class TestWrites:
@@ -267,8 +442,8 @@ class TestWrites:
         self, far: Far, other: Far, write: str, whose: str, server: redis.Redis, at: str
     ) -> None:
         if write in CHANGES:
-            far.space.set("k", entry(3, stale=True))
-        lease = far.space.lease("k", b"a", 10)
+            far.space.set("k", entry(3))
+        lease = far.space.lease("k", b"a", 10, after=math.inf)
         assert lease.state == "granted"
 
         WRITES[write](far.space if whose == "ours" else other.space, far.form, "k")
@@ -277,25 +452,26 @@ class TestWrites:
         assert far.space.fill("k", b"a", entry("old", stamps=lease.stamps)) is False
         assert server.get(at) == left_behind
 
-    @pytest.mark.parametrize("write", sorted(set(WRITES) - {"clear"}))
+    @pytest.mark.parametrize("write", WRITES)
     def test_the_next_one_is_granted_it_at_once(
         self, far: Far, write: str, server: redis.Redis, at: str
     ) -> None:
-        far.space.set("k", entry(3, stale=True))
-        if write == "add":
-            far.space.delete("k")
-        far.space.lease("k", b"a", 10)
+        far.space.set("k", entry(3, stale=write == "add"))
+        far.space.lease("k", b"a", 10, after=math.inf)
 
         WRITES[write](far.space, far.form, "k")
         server.delete(at)
 
         assert far.space.lease("k", b"b", 10).state == "granted"
 
-    @pytest.mark.parametrize("write", [*CHANGES, "add"])
-    def test_what_writes_nothing_voids_nothing(self, far: Far, other: Far, write: str) -> None:
-        if write == "add":
-            far.space.set("k", entry(3, stale=True))
-        lease = far.space.lease("k", b"a", 10)
+    @pytest.mark.parametrize(
+        ("write", "there"),
+        [("add", "fresh"), *((write, there) for write in CHANGES for there in ("stale", "nothing"))],
+    )
+    def test_what_writes_nothing_voids_nothing(self, far: Far, other: Far, write: str, there: str) -> None:
+        if there != "nothing":
+            far.space.set("k", entry(3, stale=there == "stale"))
+        lease = far.space.lease("k", b"a", 10, after=math.inf)
 
         with nullcontext() if write in {"add", "touch"} else pytest.raises(KeyNotFound):
             assert WRITES[write](other.space, far.form, "k") is None
@@ -304,115 +480,144 @@ class TestWrites:
 
 
 class Story:
-    """What has to come of two loaders and a writer of one key, told in the order of their last round trips.
+    """What has to come of some loaders and a writer of one key, told in the order of their round trips.
 
     Attributes:
         source: what a loader loads now.
+        value: what there is.
+        is_tagged: whether it carries the tag.
+        invalidations: of the tag, so far.
     """
 
     def __init__(self, value: int | None) -> None:
         self.source = 1000
-        self.value, self.is_fresh = value, False
+        self.value, self.is_tagged = value, False
         self.holder: bytes | None = None
-        self.was_cleared = False
+        self.invalidations = 0
 
-    def lease(self, token: bytes) -> set[str]:
-        """Take the lease; return what the answer may be."""
-        if self.value is not None and self.is_fresh:
-            return {"fresh"}
+    def lease(self, token: bytes, after: float = 0.0) -> str:
+        """Take the lease; return what the answer has to be."""
+        if self.value is not None and after == 0.0:
+            return "fresh"
         if self.holder not in {None, token}:
-            # a lease from before a clear is void, but whoever has it is still waited for
-            return {"busy", "granted"} if self.was_cleared else {"busy"}
-        self.holder, self.was_cleared = token, False
-        return {"granted"}
+            return "busy"
+        self.holder = token
+        return "granted"
 
-    def fill(self, token: bytes, value: int) -> bool:
-        if self.holder != token or self.was_cleared:
-            self.holder = None if self.holder == token else self.holder
+    def fill(self, token: bytes, value: int, since: int | None = None) -> bool:
+        """Fill what was loaded, and carries the tag's stamp of so many invalidations, if any."""
+        if self.holder != token:
             return False
-        self.value, self.is_fresh, self.holder = value, True, None
+        self.value = value if since in {None, self.invalidations} else None
+        self.is_tagged, self.holder = since is not None, None
         return True
 
+    def release(self, token: bytes) -> None:
+        if self.holder == token:
+            self.holder = None
+
     def write(self, write: str) -> None:
-        if self.value is None and write in CHANGES:
+        if write == "invalidate":
+            self.invalidations += 1
+            self.value = None if self.is_tagged else self.value
+            return
+        if (self.value is None and write in CHANGES) or (self.value is not None and write == "add"):
             return
         match write:
             case "touch":
-                self.is_fresh = True
+                pass
             case "incr" | "incr by much":
                 assert self.value is not None
                 self.value += 1 if write == "incr" else 10**15
-            case "add" if self.value is not None:
-                return
             case "delete" | "delete_many" | "clear":
                 self.value = None
             case _:
-                self.value, self.is_fresh = 7, True
-        if write == "clear":
-            self.was_cleared = True
-        else:
-            self.holder = None
+                self.value, self.is_tagged = 7, False
+        self.holder = None
 
 
-async def by_round_trips(far: Far, steps: Generator[Any, Any, Any]) -> Any:
-    """Drive an operation; others may have their turns between its round trips."""
-    commands = next(steps)
+async def by_round_trips(
+    far: Far, steps: Generator[Any, Any, Any], told: Callable[[], object] = lambda: None
+) -> Any:
+    """Drive an operation; others may have their turns between its round trips. `told` is called after the first."""
+    replies = far.exchange(next(steps))
+    told()
     while True:
-        replies = far.exchange(commands)
         try:
             commands = steps.send(replies)
         except StopIteration as end:
             return end.value
         await pause("its next round trip")
+        replies = far.exchange(commands)
 
 
-@pytest.mark.parametrize("knows", ["nothing", "the stamp", "a former stamp"])
-@pytest.mark.parametrize("write", WRITES)
-def test_in_no_order_is_what_was_loaded_before_a_write_stored_after_it(
-    open_cache: Opener, write: str, knows: str
-) -> None:
-    """Two loaders and a writer, three processes, each of whose round trips may come before or after any other's."""
+KNOWLEDGE = ("nothing", "the stamp", "a former stamp")
+
+
+def process(far: Far, knows: str) -> Commands:
+    """Another process, which takes some stamp for the current one."""
+    commands = far.process(trusts=knows != "nothing")
+    if knows == "the stamp":
+        far.run(commands.stamps(["t"]))
+    elif knows == "a former stamp":
+        commands._stamps.learn([(CACHE_TAG, 1)], 0)
+    return commands
+
+
+@pytest.fixture
+def stage(open_cache: Opener) -> Far:
+    """With the scripts loaded, and stamps and marks, so that in each order a caller takes the same steps."""
     far = Far(open_cache()).stop_following()
-    keys = count()
-    stories: list[tuple[str, Story]] = []
+    for write in TAGGED_WRITES.values():
+        far.space.set("k", entry(3))
+        write(far.space, far.form, "k")
+    lease = far.space.lease("l", b"a", 1)
+    far.space.release("l", b"a")
+    far.space.fill("l", b"a", entry(stamps=lease.stamps))
+    far.space.late_stamps(["t"], lease.mark)
+    return far
 
-    def process() -> Commands:
-        commands = far.process(trusts=knows != "nothing")
-        if knows == "the stamp":
-            far.run(commands.stamps([]))
-        elif knows == "a former stamp":
-            commands._stamps.learn([(CACHE_TAG, 1)], 0)
-        return commands
+
+@pytest.mark.parametrize("knows", KNOWLEDGE)
+@pytest.mark.parametrize("write", WRITES)
+@pytest.mark.parametrize("ends", ["fills", "gives back"])
+def test_in_no_order_is_what_was_loaded_before_a_write_stored_after_it(
+    stage: Far, write: str, knows: str, ends: str
+) -> None:
+    """Two loaders and a writer, three processes, each of whose round trips may come before or after any other's. One of
+    the loaders fills, and so does the other, or it gives the lease back."""
+    far, keys, after = stage, count(), math.inf if write in CHANGES else 0.0
+    stories: list[tuple[str, Story]] = []
 
     def scenario(_: object) -> list[Any]:
         key, story = f"k{next(keys)}", Story(3 if write in CHANGES else None)
         if story.value is not None:
-            far.space.set(key, entry(3, stale=True))
+            far.space.set(key, entry(3))
         stories.append((key, story))
 
         async def load(token: bytes) -> None:
-            commands = process()
-            lease = await by_round_trips(far, commands.lease(key, token, 30))
-            assert lease.state in story.lease(token)
-            if lease.state == "granted":
-                loaded = story.source  # at once: the sooner it is loaded, the older it can be
-                await pause("fill")
-                filling = commands.fill(key, token, entry(loaded, stamps=lease.stamps))
-                assert await by_round_trips(far, filling) is story.fill(token, loaded)
+            commands = process(far, knows)
+            lease = await by_round_trips(far, leasing(commands, key, token, after))
+            assert lease.state == story.lease(token, after)
+            if lease.state != "granted":
+                return
+            loaded = story.source  # at once: the sooner it is loaded, the older it can be
+            await pause("end")
+            if token == b"b" and ends == "gives back":
+                await by_round_trips(far, commands.release_many([key], token, 0.0))
+                story.release(token)
+                return
+            steps = filling(commands, key, token, entry(loaded, stamps=lease.stamps))
+            assert await by_round_trips(far, steps) is story.fill(token, loaded)
 
         async def change() -> None:
             story.source = 2000
             await pause("write")
             with suppress(KeyNotFound):
-                await by_round_trips(far, WRITES[write](process(), far.form, key))
+                await by_round_trips(far, WRITES[write](process(far, knows), far.form, key))
             story.write(write)
 
         return [load(b"a"), load(b"b"), change()]
-
-    # the scripts are loaded and there is a stamp, so that in each order a caller takes the same steps
-    far.space.set("k", entry(3))
-    WRITES[write](far.space, far.form, "k")
-    far.space.fill("k", b"", entry(stamps=far.space.lease("l", b"", 1).stamps))
 
     for order in every_order(scenario):
         key, story = stories.pop()
@@ -420,3 +625,105 @@ def test_in_no_order_is_what_was_loaded_before_a_write_stored_after_it(
         assert value(far.space.get(key)) == story.value, order
         if write not in {*CHANGES, "add"}:
             assert story.value != 1000, order
+
+
+@pytest.mark.parametrize("knows", KNOWLEDGE)
+@pytest.mark.parametrize("write", TAGGED_WRITES)
+@pytest.mark.parametrize("told", ["before the load", "by the loaded value"])
+def test_nor_is_what_was_loaded_before_an_invalidation_found_after_it(
+    stage: Far, write: str, knows: str, told: str
+) -> None:
+    """A loader of a tagged value and a writer, each of whose round trips may come before or after the other's."""
+    far, keys, after = stage, count(), math.inf if write in CHANGES else 0.0
+    tags = ("t",) if told == "before the load" else ()
+    stories: list[tuple[str, Story]] = []
+
+    def scenario(_: object) -> list[Any]:
+        key, story = f"k{next(keys)}", Story(3 if write in CHANGES else None)
+        if story.value is not None:
+            far.space.set(key, entry(3))
+        stories.append((key, story))
+
+        async def load() -> None:
+            commands, known = process(far, knows), story.invalidations
+            await pause("lease")
+            lease = await by_round_trips(far, leasing(commands, key, b"a", after, tags))
+            assert lease.state == story.lease(b"a", after)
+            if lease.state != "granted":
+                return
+            # with a tag it carries what the process believes; what is told late is asked for
+            since = known if tags and knows == "the stamp" else story.invalidations
+            loaded, stamps = story.source, lease.stamps
+            await pause("load")
+            if not tags:
+                late = await by_round_trips(far, commands.late_stamps(["t"], lease.mark))
+                assert (late is None) is (story.invalidations > since)
+                await pause("fill or release")
+                if late is None:
+                    await by_round_trips(far, commands.release_many([key], b"a", 0.0))
+                    story.release(b"a")
+                    return
+                stamps += late
+            filled: list[bool] = []
+            stored = await by_round_trips(
+                far,
+                filling(commands, key, b"a", entry(loaded, stamps=stamps)),
+                lambda: filled.append(story.fill(b"a", loaded, since)),
+            )
+            assert [stored] == filled
+
+        async def change() -> None:
+            story.source = 2000
+            await pause("write")
+            with suppress(KeyNotFound):
+                await by_round_trips(far, TAGGED_WRITES[write](process(far, knows), far.form, key))
+            story.write(write)
+
+        return [load(), change()]
+
+    for order in every_order(scenario):
+        key, story = stories.pop()
+        assert order.results == [None] * 2, order
+        assert value(far.space.get(key)) == story.value, order
+        if write not in {*CHANGES, "add"}:
+            assert story.value != 1000, order
+
+
+@pytest.mark.parametrize("told", ["before the load", "by the loaded value"])
+def test_nor_where_two_load_it(stage: Far, told: str) -> None:
+    far, keys = stage, count()
+    tags = ("t",) if told == "before the load" else ()
+    stored: list[str] = []
+
+    def scenario(_: object) -> list[Any]:
+        key, source = f"k{next(keys)}", [1000]
+        stored.append(key)
+
+        async def load(token: bytes) -> Any:
+            commands = process(far, "nothing")
+            lease = await by_round_trips(far, leasing(commands, key, token, 0.0, tags))
+            if lease.state != "granted":
+                return lease.state
+            loaded, late = source[0], ()
+            await pause("load")
+            if not tags:
+                late = await by_round_trips(far, commands.late_stamps(["t"], lease.mark))
+                if late is None:
+                    await by_round_trips(far, commands.release_many([key], token, 0.0))
+                    return "refused"
+            made = entry(loaded, stamps=lease.stamps + late)
+            return await by_round_trips(far, filling(commands, key, token, made))
+
+        async def change() -> None:
+            source[0] = 2000
+            await by_round_trips(far, process(far, "nothing").invalidate(["t"]))
+
+        return [load(b"a"), load(b"b"), change()]
+
+    left = set()
+    for order in every_order(scenario):
+        assert order.results[2] is None, order
+        assert set(order.results) <= {"fresh", "busy", "refused", True, False, None}, order
+        left.add(value(far.space.get(stored.pop())))
+
+    assert left == {None, 2000}

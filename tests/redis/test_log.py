@@ -158,8 +158,10 @@ class TestWhatIsWritten:
             writer.cache.touch("not there", 50)
             with pytest.raises(KeyNotFound):
                 writer.cache.incr("not there")
-            writer.space.lease("k", b"a", 10)
-            writer.space.fill("k", b"b", entry())
+            lease = writer.space.lease("k", b"a", 10)
+            writer.space.fill("k", b"b", entry(stamps=lease.stamps))
+            writer.space.release("k", b"a")
+            writer.space.late_stamps(["t"], lease.mark)
             writer.space.stamps(["t"])
 
         assert said(nothing) == []
@@ -213,7 +215,7 @@ class TestHearing:
             lambda far: far.cache.delete("k"),
             lambda far: far.space.update("k", lambda found: entry(2)),
             lambda far: far.space.update("k", Touch(50, time.time())),
-            lambda far: far.space.update("k", Increment("k", -1, far.form)),
+            lambda far: far.space.update("k", Increment("k", -1, far.form, time.time())),
         ],
     )
     def test_every_write_is_heard(self, far: Far, writer: Far, write: Callable[[Far], Any]) -> None:
@@ -227,7 +229,7 @@ class TestHearing:
     def test_an_add_and_a_fill_are_heard(self, far: Far, writer: Far) -> None:
         news = listening(far)
 
-        writer.space.update("added", Add(entry(), far.form))
+        writer.space.update("added", Add(entry(), far.form, time.time()))
         writer.space.fill("filled", b"a", entry(stamps=writer.space.lease("filled", b"a", 10).stamps))
 
         eventually(lambda: news.written_keys == ["added", "filled"])

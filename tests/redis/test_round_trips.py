@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import pytest
@@ -10,7 +10,6 @@ import redis
 from far import FACES, Far, entry, face
 
 from layercache import Caches
-from layercache.entry import CACHE_TAG, Entry
 from layercache.testing import ValkeyServer
 
 HUNDRED = [str(number) for number in range(100)]
@@ -53,14 +52,17 @@ class Verb(NamedTuple):
     before: Callable[[Far], Any] = lambda far: far.space.set("k", entry(1))
 
 
-def leased(far: Far) -> None:
-    far.space.delete("k")
-    far.space.lease("k", b"a", 10)
+def leased(far: Far, keys: Sequence[str] = ("k",)) -> None:
+    far.space.delete_many(keys)
+    leases = far.space.lease_many(keys, b"a", 10)
+    far.loaded = {key: entry(stamps=lease.stamps) for key, lease in leases.items()}
+    far.mark = leases[keys[0]].mark
 
 
-def loaded(far: Far) -> Entry:
-    own = far.known.own()
-    return entry(stamps=((CACHE_TAG, own),) if own else ())
+def invalidated(far: Far) -> None:
+    """There are marks, and stamps of the tags."""
+    far.space.invalidate(["t", "u"])
+    leased(far)
 
 
 VERBS = {
@@ -97,8 +99,23 @@ VERBS = {
         lambda far: far.space.lease("k", b"a", 10), before=lambda far: far.space.delete("k")
     ),
     "lease, busy": Verb(lambda far: far.space.lease("k", b"b", 10), before=leased),
-    "fill": Verb(lambda far: far.space.fill("k", b"a", loaded(far)), before=leased),
-    "fill, void": Verb(lambda far: far.space.fill("k", b"b", loaded(far)), before=leased),
+    "lease_many": Verb(
+        lambda far: far.space.lease_many(HUNDRED, b"b", 10, 0.0, ["t", "u"]),
+        before=lambda far: far.space.delete_many(HUNDRED),
+    ),
+    "fill": Verb(lambda far: far.space.fill("k", b"a", far.loaded["k"]), before=leased),
+    "fill, void": Verb(lambda far: far.space.fill("k", b"b", far.loaded["k"]), before=leased),
+    "fill_many": Verb(
+        lambda far: far.space.fill_many(b"a", far.loaded), before=lambda far: leased(far, HUNDRED)
+    ),
+    "release": Verb(lambda far: far.space.release("k", b"a"), before=leased),
+    "release_many": Verb(
+        lambda far: far.space.release_many(HUNDRED, b"a", 5), before=lambda far: leased(far, HUNDRED)
+    ),
+    "late_stamps": Verb(lambda far: far.space.late_stamps(["t", "u"], far.mark), before=invalidated),
+    "late_stamps, without marks": Verb(
+        lambda far: far.space.late_stamps(["t", "u"], None), before=invalidated
+    ),
 }
 
 
@@ -133,7 +150,21 @@ def test_a_read_is_one_even_where_the_stamp_is_not_known(far: Far, counting: red
 
 
 @pytest.mark.parametrize(
-    "name", ["touch", "incr", "decr", "delete", "delete_many", "lease, granted", "fill", "clear"]
+    "name",
+    [
+        "touch",
+        "incr",
+        "decr",
+        "delete",
+        "delete_many",
+        "lease, granted",
+        "lease_many",
+        "fill",
+        "fill_many",
+        "release_many",
+        "late_stamps",
+        "clear",
+    ],
 )
 def test_so_is_a_write_that_stores_no_frame_of_its_own(far: Far, counting: redis.Redis, name: str) -> None:
     verb = VERBS[name]
@@ -165,7 +196,7 @@ def test_tags_whose_stamps_are_known_cost_nothing_and_others_one(far: Far, count
     assert round_trips(counting, lambda: far.space.get("tagged")) == (1, 1)
 
 
-@pytest.mark.parametrize("name", ["incr", "set_many", "delete", "lease, granted"])
+@pytest.mark.parametrize("name", ["incr", "set_many", "delete", "lease, granted", "fill", "release"])
 def test_a_script_that_the_server_has_forgotten_costs_one_more_once(
     far: Far, counting: redis.Redis, name: str
 ) -> None:

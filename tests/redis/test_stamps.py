@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import redis
-from far import FACES, Far, called, entry, eventually, face, value
+from far import FACES, Far, called, entry, eventually, face, leasing, value
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, multiple, rule
@@ -290,10 +290,10 @@ class TestLost:
             {
                 "set": lambda: believer.set("x", entry()),
                 "set_many": lambda: believer.set_many({"x": entry(), "y": entry()}),
-                "add": lambda: believer.update("x", Add(entry(), far.form)),
+                "add": lambda: believer.update("x", Add(entry(), far.form, time.time())),
                 "update": lambda: believer.update("x", lambda found: entry()),
                 "delete": lambda: believer.delete("x"),
-                "lease": lambda: believer.lease("x", b"a", 10),
+                "lease": lambda: leasing(believer, "x", b"a"),
                 "clear": lambda: believer.clear(),
                 "stamps": lambda: far.process().stamps([]),
             }[write]()
@@ -356,7 +356,7 @@ class TestLost:
 STORES: dict[str, Callable[[Far, Entry], Any]] = {
     "set": lambda far, made: far.space.set("k", made),
     "set_many": lambda far, made: far.space.set_many({"short": entry(ttl=1), "k": made}),
-    "add": lambda far, made: far.space.update("k", Add(made, far.form)),
+    "add": lambda far, made: far.space.update("k", Add(made, far.form, time.time())),
     "touch": lambda far, made: (
         far.space.set("k", entry(ttl=5, stamps=made.stamps)),
         far.space.update("k", Touch(made.dead_at - made.created_at, time.time())),
@@ -576,7 +576,7 @@ class TestMistakes:
 
     def test_a_stamp_that_was_proposed_and_refused_is_not_believed(self, far: Far) -> None:
         commands = far.process()
-        adding = commands.update("k", Add(entry(), far.form))
+        adding = commands.update("k", Add(entry(), far.form, time.time()))
         next(adding)
 
         with pytest.raises(BackendError, match="BUSY"):

@@ -16,6 +16,7 @@ import pytest
 import redis
 import trustme
 from face import Face
+from far import Leasing
 from redis.crc import key_slot
 from redis.exceptions import ConnectionError as RedisConnectionError
 from shifting import ServerClock
@@ -27,7 +28,7 @@ from layercache.entry import MISSING, Entry
 from layercache.inline import run
 from layercache.spi import Backend
 from layercache.testing import BackendContract, Clock, ValkeyCluster, ValkeySentinels, ValkeyServer
-from layercache.testing.contract import Operations, open_backend
+from layercache.testing.contract import open_backend
 from layercache_redis.options import Place, RedisOptions
 from layercache_redis.topology import topology_of
 from layercache_redis.wire import Command, Refusal
@@ -212,12 +213,12 @@ class TestLeasesAndStamps:
         backend.close()
 
     @pytest.fixture
-    def space(self, backend: Backend, runner: asyncio.Runner | None) -> Iterator[Operations]:
-        yield Operations(backend.key_space("c"), runner)
+    def space(self, backend: Backend, runner: asyncio.Runner | None) -> Iterator[Leasing]:
+        yield Leasing(backend.key_space("c"), runner)
         if runner is not None:
             runner.run(backend.aclose())
 
-    def test_one_holder_fills_and_the_others_find_it(self, space: Operations) -> None:
+    def test_one_holder_fills_and_the_others_find_it(self, space: Leasing) -> None:
         granted = space.lease("k", b"one", 30)
         busy = space.lease("k", b"other", 30)
 
@@ -229,7 +230,7 @@ class TestLeasesAndStamps:
         assert space.get("k").payload == b"1"
 
     @pytest.mark.parametrize("verb", ["set", "set_many", "delete", "delete_many"])
-    def test_a_write_voids_the_lease(self, space: Operations, verb: str) -> None:
+    def test_a_write_voids_the_lease(self, space: Leasing, verb: str) -> None:
         lease = space.lease("k", b"one", 30)
 
         written = {"set": ["k", entry(2)], "set_many": [{"k": entry(2)}], "delete_many": [["k"]]}
@@ -241,7 +242,7 @@ class TestLeasesAndStamps:
 
     @pytest.mark.parametrize("verb", ["clear", "invalidate"])
     def test_what_was_loaded_before_an_invalidation_is_not_there_after_it(
-        self, space: Operations, verb: str
+        self, space: Leasing, verb: str
     ) -> None:
         stamps = space.stamps(["t"])
         lease = space.lease("k", b"one", 30)
@@ -254,7 +255,7 @@ class TestLeasesAndStamps:
         assert space.get_many(["k"]) == {}
         assert space.lease("k", b"two", 30).entry is None
 
-    def test_tags_of_many_slots_are_invalidated_each_by_itself(self, space: Operations) -> None:
+    def test_tags_of_many_slots_are_invalidated_each_by_itself(self, space: Leasing) -> None:
         tags = [f"tag{number}" for number in range(8)]
         for tag in tags:
             lease = space.lease(tag, b"one", 30)

@@ -51,6 +51,6 @@ _TEXTS = {script.sha: script.text for script in (
 )}  # fmt: skip
 
 
-def text_of(sha: object) -> str:
+def text_of(sha: str | bytes | int) -> str:
     """Return the text of the script that a server knows by `sha`."""
-    return _TEXTS[str(sha)]
+    return _TEXTS[sha.decode() if isinstance(sha, bytes) else str(sha)]

@@ -1,0 +1,163 @@
+"""`layercache warm`: what `@cached(warm=...)` lists is loaded before anybody asks for it."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import os
+import sys
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from functools import partial, reduce
+from typing import Annotated, Any, NamedTuple
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from layercache.caches import aclose, configure
+from layercache.cli.world import AsJson, Environment, SettingsFile, print_faults, print_json
+from layercache.core.warming import Item
+from layercache.decorator import Calls, declared
+from layercache.errors import CacheError, ConfigError
+from layercache.warming import WarmReport, awarm, warm
+
+__all__ = ["warm_functions"]
+
+App = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODULE[:NAME]",
+        help="The module to import, and maybe the one function or bound method that is meant.",
+    ),
+]
+Concurrency = Annotated[int, typer.Option("--concurrency", "-c", min=1, help="How many loads at a time.")]
+
+
+class _Wanted(NamedTuple):
+    """A function, and what of it is to be warm."""
+
+    calls: Calls
+    items: list[Item]
+
+
+def warm_functions(
+    app: App,
+    concurrency: Concurrency = 8,
+    settings: SettingsFile = None,
+    environment: Environment = None,
+    as_json: AsJson = False,
+) -> None:
+    """Load what the @cached(warm=[...]) of a module list and is not there yet; exits 1 where a load fails.
+
+    Several hosts may do this at once: each key is loaded by one of them.
+    """
+    try:
+        if settings is not None or environment is not None:
+            configure(settings, environment)
+        wanted = _wanted(app)
+        reports = asyncio.run(_warmed(wanted, concurrency, as_json))
+    except ConfigError as error:
+        print_faults(error, as_json)
+        raise typer.Exit(1) from None
+    if as_json:
+        print_json({"functions": {name: _as_dict(report) for name, report in reports.items()}})
+    else:
+        _print(reports)
+    if any(report.failed for report in reports.values()):
+        raise typer.Exit(1)
+
+
+# -- what is meant
+
+
+def _wanted(app: str) -> list[_Wanted]:
+    """Return the function that `app` names, or all that its module and what this imports declare."""
+    module, _, path = app.partition(":")
+    sys.path.insert(0, os.getcwd())  # noqa: PTH109  (as `python -m` does)
+    try:
+        found: Any = importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if not module or (error.name and not f"{module}.".startswith(f"{error.name}.")):
+            raise
+        raise typer.BadParameter(f"no module named {error.name!r} in {os.getcwd()} or installed") from None  # noqa: PTH109
+    except ValueError as error:
+        raise typer.BadParameter(f"{app!r} is not of the form module:name") from error
+    if path:
+        try:
+            found = reduce(getattr, path.split("."), found)
+        except AttributeError as error:
+            raise typer.BadParameter(f"{module}:{path}: {error}") from None
+        calls = getattr(found, "calls", None)
+        if isinstance(calls, Calls):
+            try:
+                return [_Wanted(calls, calls.items(*getattr(found, "args", ())))]
+            except (TypeError, CacheError) as error:
+                raise typer.BadParameter(str(error)) from None
+    if not declared():
+        raise typer.BadParameter(f"nothing in {module} has @cached(..., warm=[...])")
+    return [_Wanted(calls, calls.items()) for calls in declared()]
+
+
+# -- warming
+
+
+async def _warmed(wanted: Sequence[_Wanted], concurrency: int, as_json: bool) -> dict[str, WarmReport]:
+    """Warm one function after the other, those that are async on the loop and the others beside it."""
+    reports: dict[str, WarmReport] = {}
+    with _progress(as_json) as progress:
+        for calls, items in wanted:
+            done = partial(progress.advance, progress.add_task(calls.name, total=len(items)))
+            reports[calls.name] = await _report(calls, items, concurrency, done)
+    await aclose()
+    return reports
+
+
+async def _report(calls: Calls, items: Sequence[Item], concurrency: int, done: Any) -> WarmReport:
+    try:
+        cache = calls.view()
+    except ConfigError:
+        raise
+    except (CacheError, NameError) as error:  # it cannot be opened, or its type is not to be found
+        return WarmReport(0, 0, {item.key: error for item in items}, 0.0)
+    if calls.is_async:
+        return await awarm(cache, items, concurrency, None, done)
+    return await asyncio.to_thread(warm, cache, items, concurrency, None, done)
+
+
+@contextmanager
+def _progress(as_json: bool) -> Generator[Progress, None, None]:
+    """Show how far it is, beside the output and only to who looks."""
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    hidden = as_json or not console.is_terminal
+    with Progress(*columns, console=console, transient=True, disable=hidden) as progress:
+        yield progress
+
+
+# -- what came of it
+
+
+def _as_dict(report: WarmReport) -> dict[str, Any]:
+    failed = {key: _spelled(error) for key, error in report.failed.items()}
+    return {
+        "loaded": report.loaded,
+        "kept": report.kept,
+        "failed": failed,
+        "seconds": round(report.seconds, 3),
+    }
+
+
+def _print(reports: dict[str, WarmReport]) -> None:
+    for name, report in reports.items():
+        typer.echo(
+            f"{name}: {report.loaded:,} loaded, {report.kept:,} already there, {len(report.failed):,} failed, "
+            f"{report.seconds:.2f} s"
+        )
+    for name, report in reports.items():
+        for key, error in report.failed.items():
+            typer.echo(f"{name}: {key}: {_spelled(error)}", err=True)
+
+
+def _spelled(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
