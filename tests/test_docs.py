@@ -45,9 +45,11 @@ def test_the_python_of_a_page_runs(
     monkeypatch.chdir(tmp_path)
     first_settings = next((block for block in blocks(page, "toml") if block.startswith("[default")), None)
     python = blocks(page, "python")
+    text = page.read_text(encoding="utf-8")
+    begins_with_them = first_settings and text.index(first_settings) < text.index(python[0])
     for number, block in enumerate(python):
-        # a page that begins without a settings file has it from its second block on
-        if first_settings and (number or page.name == "README.md"):
+        # a page whose settings come after its first block has them from its second block on
+        if first_settings and (number or begins_with_them or page.name == "README.md"):
             (tmp_path / "settings.toml").write_text(first_settings, encoding="utf-8")
         exec(compile(block, f"{page.name}, block {number + 1}", "exec"), vars(page_module))
     layercache.close()

@@ -93,6 +93,9 @@ def seconds(ttl: Any) -> float:
     return {"1m25s": 85.0, None: math.inf}.get(ttl, ttl)
 
 
+WORLDS = ("memory", "redis", "chain")
+
+
 class Failed(Exception):
     """What a loader of these tests raises."""
 
@@ -112,9 +115,7 @@ class Agreement(RuleBasedStateMachine):
             "refresh": "off",
             "retry_after": 0,
         }
-        self.worlds = [
-            make_world(kind, self.server, self.url, **policy) for kind in ("memory", "redis", "chain")
-        ]
+        self.worlds = [make_world(kind, self.server, self.url, **policy) for kind in WORLDS]
         for world in self.worlds:
             # marks, without which tags that are told late are refused once
             world["default"].invalidate("t")
@@ -140,9 +141,9 @@ class Agreement(RuleBasedStateMachine):
             return type(error)
 
     def agree(self, answers: list[Any], expected: Any) -> None:
-        for answer, world in zip(answers, self.worlds, strict=True):
-            assert answer == expected, world
-            assert type(answer) is type(expected), world
+        for answer, kind in zip(answers, WORLDS, strict=True):
+            assert answer == expected, kind
+            assert type(answer) is type(expected), kind
 
     @rule(twin=st.booleans(), key=KEYS, value=VALUES, ttl=TTLS, tags=TAGS)
     def set(self, twin: bool, key: str, value: Any, ttl: Any, tags: list[str]) -> None:
@@ -272,12 +273,12 @@ class Agreement(RuleBasedStateMachine):
     def times_to_live_agree(self) -> None:
         for key in self.model.kept:
             expected = self.model.left(key)
-            for answer, world in zip(self.each(False, "ttl_left", key), self.worlds, strict=True):
+            for answer, kind in zip(self.each(False, "ttl_left", key), WORLDS, strict=True):
                 if expected is None:
-                    assert answer is None, world
+                    assert answer is None, kind
                 else:
-                    assert answer == pytest.approx(expected, abs=2.0), (key, world)
-                    assert (answer > 0) == (expected > 0), (key, world)
+                    assert answer == pytest.approx(expected, abs=2.0), (key, kind)
+                    assert (answer > 0) == (expected > 0), (key, kind)
 
 
 def test_all_backends_agree_with_the_model(server: redis.Redis, server_url: str) -> None:
