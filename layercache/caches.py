@@ -42,7 +42,8 @@ class Caches:
         environment: development, testing, production…; None: `LAYERCACHE_ENV`, else development.
         now: the wall clock, in seconds; tests give their own.
 
-    Raises `ConfigError` with every fault of the settings. Nothing is connected before a verb needs it.
+    Raises `ConfigError` with every fault of the settings. Nothing is connected before a verb needs it,
+    but for the log that keeps a chain's near layers current: it is followed, in the background, once a cache is opened.
     """
 
     def __init__(

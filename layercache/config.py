@@ -465,17 +465,27 @@ class _Check:
             fault for fault in faults if not _stands(fault, path, inherited) or _stands(fault, path, table)
         ]
         if made is not None:
-            for pattern in made.patterns.keys() & made.ttls.keys():
-                if made.patterns[pattern].ttl is not None:
-                    self._fault(
-                        f"{path}.patterns.{pattern}.ttl", "stands under `ttls` as well; one is enough"
-                    )
+            self._check_patterns(path, made)
         backend, known = table.get("backend"), self._known_backends()
         if isinstance(backend, str) and backend.lower() not in known:
             self._fault(
                 f"{path}.backend", f"no backend named {backend!r}; {suggestion(backend.lower(), known)}"
             )
         return made
+
+    def _check_patterns(self, path: str, cache: CacheSettings) -> None:
+        stated = {path: dict[str, Any]()}
+        for pattern, settings in cache.patterns.items():
+            where = f"{path}.patterns.{pattern}"
+            stated[where] = settings.stated()
+            if settings.ttl is not None and pattern in cache.ttls:
+                self._fault(f"{where}.ttl", "stands under `ttls` as well; one is enough")
+        for where, given in stated.items():
+            hard = given.get("hard_timeout", cache.hard_timeout)
+            if given.get("lease_ttl", cache.lease_ttl) < hard < math.inf:
+                self._fault(
+                    f"{where}.hard_timeout", "is more than `lease_ttl`: what takes longer is not stored"
+                )
 
     def _known_backends(self) -> Mapping[str, Any]:
         tables = self.reading.tables.get("backends")

@@ -44,9 +44,10 @@ class CacheStats:
         name: of the cache.
         hits, misses: reads that gave a value, and that did not.
         stale_hits: calls that were given a stale value.
-        loads, load_failures: loaders that returned, and that raised or took longer than `hard_timeout`.
+        loads, load_failures: loaders that returned, and that raised or were stopped at their `hard_timeout`.
         load_seconds: spent in loaders, in all.
         waits: calls that waited for a load of another caller.
+        timeouts: calls that did not wait until a load was over: they raised `LoadTimeout`, or returned a stale value.
         refreshes: loads that were begun in the background.
         fills_refused: loaded values that were not stored, as they were changed or invalidated since the load began.
         undecodable: entries that were there but no value of the wanted type, counted as misses besides.
@@ -61,6 +62,7 @@ class CacheStats:
     load_failures: int
     load_seconds: float
     waits: int
+    timeouts: int
     refreshes: int
     fills_refused: int
     undecodable: int
@@ -513,6 +515,7 @@ class Cache(Generic[T]):
             load_failures=sum(each.failures for each in leading),
             load_seconds=sum(each.load_seconds for each in leading),
             waits=sum(loading.waits for loading in loadings),
+            timeouts=sum(loading.timeouts for loading in loadings),
             refreshes=sum(each.refreshes for each in leading),
             fills_refused=sum(each.refused for each in leading),
             undecodable=undecodable,

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 __all__ = ["LoopPort"]
 
+_SOONER: Final = 0.002  # seconds
+
 _MOST_SPAWNED: Final = 256
 """Refreshes in the background at a time; who finds as many serves the stale value, and the refresh waits."""
 
@@ -101,7 +103,8 @@ class LoopPort(Chance):
             return await value if isawaitable(value) else value
         if seconds == inf:
             return await loader()
-        limit = asyncio.timeout(seconds)
+        # a little sooner than who waits for it, who would leave a flight that is about to fail for the next to board
+        limit = asyncio.timeout(max(seconds - _SOONER, 0.0))
         try:
             async with limit:
                 return await loader()

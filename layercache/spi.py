@@ -189,7 +189,8 @@ class KeySpace(ABC):
         self.clear()
 
     def subscribe(self, listener: Listener) -> None:
-        """Tell `listener`, from now on, what other processes do to these keys, where the store knows."""
+        """Tell `listener`, from now on, what other processes do to these keys, where the store knows. Waits for
+        nothing, and calls the listener on a thread of the store's own."""
 
     # -- the async twins
 
@@ -307,6 +308,11 @@ class Listener(Protocol):
         """Somebody, perhaps we, has given `tag` (`*` for the whole cache) a new stamp."""
         ...
 
+    def restamped(self, tag: str, stamp: int) -> None:
+        """The stamp of `tag` was lost, and made anew: what is kept far away and carries the former one is a miss from
+        now on, although nobody has invalidated it."""
+        ...
+
     def retrained(self) -> None:
         """Another dictionary is in use."""
         ...
@@ -337,7 +343,7 @@ class Opening:
 class Backend(ABC):
     """A store, opened once per process under its name in the settings; caches may share one.
 
-    Opening does no I/O: a service comes up when its server is down.
+    Opening waits for no I/O: a service comes up when its server is down.
     """
 
     Options: ClassVar[type[Any]]

@@ -26,6 +26,9 @@ class Hearing:
         self._tickets.void_tags((tag,))
         self._space.invalidate((tag,))
 
+    def restamped(self, tag: str, stamp: int) -> None:
+        """What is near is as right as it was. The first write of a cache makes its stamp, which is news of this kind."""
+
     def retrained(self) -> None:
         """What is near is not compressed."""
 

@@ -88,6 +88,9 @@ class _Heard:
     def invalidated(self, tag: str, stamp: int) -> None:
         self.stamps.forget(tag, unless=stamp)
 
+    def restamped(self, tag: str, stamp: int) -> None:
+        self.stamps.forget(tag, unless=stamp)
+
     def retrained(self) -> None:
         self.commands.forget_dictionary()
 

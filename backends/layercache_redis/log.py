@@ -1,7 +1,8 @@
 """The log: what was written and invalidated, by whom, for every process that keeps something near.
 
-An entry of the stream holds `n`, the node that wrote, and any number of `k` (the name of a value) and `t` (that of a
-tag, followed by its new stamp, `s`), both without the prefix. One thread per process and backend follows it.
+An entry of the stream holds `n`, the node that wrote, and any number of `k` (the name of a value), `t` (that of a tag
+that was invalidated) and `m` (of one whose stamp was lost and made anew), the last two followed by the new stamp, `s`;
+names are without the prefix. One thread per process and backend follows it.
 
 Rules:
 1. It is followed from a mark of our own, so there is always an entry that we know we have seen. After a broken
@@ -83,9 +84,13 @@ class Log:
         """Return whether what was heard may be relied on; begins to follow the log where nobody does."""
         if self._current_until > monotonic():
             return True
+        self.begin()
+        return False
+
+    def begin(self) -> None:
+        """Follow the log, on a thread of its own, where nobody does yet; waits for nothing."""
         if self._thread is None:
             self._start()
-        return False
 
     @property
     def lag(self) -> float:
@@ -188,11 +193,10 @@ class Log:
             for listener in self._listeners.get(_text(cache), ()):
                 if kind == b"k":
                     listener.written(_text(rest))
-                elif kind == b"t":
+                elif kind in {b"t", b"m"}:
                     following = pairs[index + 1] if index + 1 < len(pairs) else (b"", b"")
-                    listener.invalidated(
-                        _text(rest), int.from_bytes(following[1][:8]) if following[0] == b"s" else 0
-                    )
+                    stamp = int.from_bytes(following[1][:8]) if following[0] == b"s" else 0
+                    (listener.invalidated if kind == b"t" else listener.restamped)(_text(rest), stamp)
                 elif kind == b"d":
                     listener.retrained()
 

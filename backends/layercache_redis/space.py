@@ -118,6 +118,8 @@ class RedisSpace(LeasingKeySpace):
 
     def subscribe(self, listener: Listener) -> None:
         self.log.subscribe(self._cache, listener)
+        # from now on, not from the first read on: what is read before it is followed cannot be kept near
+        self.log.begin()
 
     def gauges(self) -> Mapping[str, int | float]:
         """Return what can be said without asking the server.

@@ -30,7 +30,7 @@ from layercache.core.port import Port
 from layercache.core.verbs import Verbs
 from layercache.durations import DEFAULT, parse_duration
 from layercache.entry import CACHE_TAG, MISSING, Entry, Stamps
-from layercache.errors import CacheError, LoadTimeout
+from layercache.errors import BackendError, CacheError, LoadTimeout
 from layercache.spi import Lease
 
 __all__ = ["Leading", "Load"]
@@ -40,6 +40,7 @@ log = logging.getLogger("layercache.loading")
 _BUSY_HOLD: Final = 0.05
 """Seconds for which a key that another process loads is not asked for again by those who have a stale value."""
 
+_SHORTEST_PAUSE: Final = 1e-6
 _FIRST_WAIT: Final = 0.002
 _LONGEST_WAIT: Final = 0.25
 _WAITED_SHARE: Final = 8
@@ -218,12 +219,13 @@ class Leading:
                 busy = [flight for flight, lease in pairs if lease.state == "busy"]
                 if not busy:
                     return
-                if waited >= wait:
+                if wait - waited < _SHORTEST_PAUSE:
                     self._fail(busy, LoadTimeout(busy[0].key, wait))
                     return
-                pause = min(max(waited / _WAITED_SHARE, _FIRST_WAIT), _LONGEST_WAIT, wait - waited)
+                pause = min(max(waited / _WAITED_SHARE, _FIRST_WAIT), _LONGEST_WAIT)
                 # spread, so that those of many hosts do not ask in step
-                await port.sleep(pause * (0.75 + 0.25 * port.uniform()))
+                pause = min(pause * (0.75 + 0.25 * port.uniform()), wait - waited)
+                await port.sleep(pause)
                 waited += pause
                 flights, leases = await self._leased(port, load, busy, token)
         except BaseException as error:
@@ -262,7 +264,12 @@ class Leading:
                 else:
                     await self._not_stored(port, flight, lease, landed)
             if keys:
-                self.refused += sum(await self.verbs.layer.fill(port, keys, under, entries))
+                try:
+                    self.refused += sum(await self.verbs.layer.fill(port, keys, under, entries))
+                except (
+                    BackendError
+                ):  # the layer has counted and logged it, and the callers have what was loaded
+                    self.refused += len(keys)
         except BaseException as error:
             try:
                 await self._release(port, flights, leases)
@@ -326,9 +333,10 @@ class Leading:
         for flight, lease in zip(flights, leases, strict=True):
             known = load.known.get(flight.key) if load.masks else None
             if known is not None and known.dead_at > now:
-                self._hold(port, flight.key, retry_after)
+                held_back = min(retry_after, known.dead_at - now)  # without it, nobody has anything to serve
+                self._hold(port, flight.key, held_back)
                 self._say_failing(flight.key, error)
-                await self._release(port, (flight,), (lease,), retry_after)
+                await self._release(port, (flight,), (lease,), held_back)
                 self.flights.land(flight, known)
             else:
                 await self._release(port, (flight,), (lease,))
@@ -392,7 +400,10 @@ class Leading:
         late = [tag for tag in dict.fromkeys(told) if tag not in own]
         if not late:
             return stamps
-        found = await self.verbs.layer.late_stamps(port, lease, late)
+        try:
+            found = await self.verbs.layer.late_stamps(port, lease, late)
+        except BackendError:  # as where the store fails when it is filled
+            found = None
         return None if found is None else stamps + found
 
     async def _not_stored(self, port: Port, flight: Flight, lease: Lease, landed: Landed) -> None:

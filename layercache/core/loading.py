@@ -37,12 +37,13 @@ class Loading:
         leading: does what leaders do.
         waits: callers that waited for another's load.
         stale_hits: callers that were given a stale value.
+        timeouts: callers that did not wait until a load was over.
     """
 
     def __init__(self, verbs: Verbs, flights: Flights) -> None:
         self.verbs, self.flights = verbs, flights
         self.leading = Leading(verbs, flights)
-        self.waits = self.stale_hits = 0
+        self.waits = self.stale_hits = self.timeouts = 0
 
     async def get_or_set(
         self, port: Port, key: str, loader: Callable[..., Any], overrides: Overrides = NOTHING
@@ -60,7 +61,7 @@ class Loading:
             value = verbs.decoded(entry)
             if value is not MISSING:
                 is_fresh = entry.fresh_until > port.now()
-                if is_fresh or plan.refreshes:
+                if is_fresh or plan.refreshes or self.leading.is_held(port, key):
                     if not is_fresh or self._is_due(port, entry, is_near=is_near):
                         self.stale_hits += not is_fresh
                         self._refresh(port, loader, plan, {key: plan}, {key: entry}, many=False)
@@ -144,7 +145,7 @@ class Loading:
             if value is MISSING:
                 continue
             is_fresh = entry.fresh_until > now
-            if not is_fresh and not plans[key].refreshes:
+            if not (is_fresh or plans[key].refreshes or self.leading.is_held(port, key)):
                 stale[key] = entry
                 continue
             values[key] = value
@@ -303,6 +304,7 @@ class Loading:
                 self.flights.leave(flight, goes_on=False)
                 raise
             if not is_over:
+                self.timeouts += 1
                 self.flights.leave(flight, goes_on=True)
                 if stale is not None and stale.dead_at > port.now():
                     return stale

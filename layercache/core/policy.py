@@ -41,7 +41,8 @@ class LoadOptions(TypedDict, total=False):
         retry_after: how long after a load that failed while a stale value was there the next one is tried.
         wait: how long a call waits for another's load.
         lease_ttl: how long a load has the key to itself among all processes; longer than any load takes.
-        soft_timeout: how long a call waits for a load when it has a stale value to return.
+        soft_timeout: how long a call waits for a load when it has a stale value to return; with `refresh = "off"`, as
+            others return it at once.
         hard_timeout: how long a call waits for a load at all.
         tags: what `invalidate` knows the value by: names, or a function of the value that was loaded.
     """

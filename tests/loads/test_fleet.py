@@ -140,3 +140,17 @@ def test_a_lease_that_ran_out_stores_nothing_over_the_next_holders_value(
     until(lambda: first("get") in {"second", None})
     assert second("get") == "second"
     assert first("get_or_set") == "second"
+
+
+def test_what_is_loaded_first_of_all_stays_near(fleet: Fleet, until: Until) -> None:
+    """Neither the log's beginning nor the cache's first stamp is a reason to forget it."""
+    with Caches(fleet.settings("chain")) as world:
+        cache = world["default"]
+        until(lambda: "log_lag" in cache.stats().layers[1].gauges)
+
+        assert [cache.get_or_set(f"k{number}", lambda: "v") for number in range(20)] == ["v"] * 20
+        until(lambda: cache.stats().layers[1].gauges["log_entries"] >= 20)
+        before = cache.stats().layers[0].hits
+        assert [cache.get(f"k{number}") for number in range(20)] == ["v"] * 20
+
+        assert cache.stats().layers[0].hits == before + 20

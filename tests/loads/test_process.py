@@ -17,7 +17,7 @@ from worlds import make_world
 
 from layercache import Cache, Caches
 from layercache.errors import LoadTimeout, RecursiveLoad
-from layercache.testing import Clock
+from layercache.testing import Clock, ValkeyServer
 
 Until = Callable[[Callable[[], object]], None]
 
@@ -321,10 +321,9 @@ class TestStaleValues:
         assert cache.get_or_set("k", slow, **options) == "old"
 
         assert cache.get("k") == "old"  # fresh, and so for every verb
-        assert cache.get_or_set("k", lambda: "new", **options) == "old"
-        until(lambda: cache.get("k") == "new")
+        until(lambda: cache.get_or_set("k", lambda: "new", **options) == "new")
         assert cache.stats().stale_hits == 0
-        assert left(cache) == (0, 0)
+        until(lambda: left(cache) == (0, 0))
 
 
 class TestTimeOuts:
@@ -422,3 +421,103 @@ class TestNesting:
 
         asyncio.run(main())
         assert left(cache) == (0, 0)
+
+
+class TestFarStoresThatFail:
+    """What is loaded reaches the caller, whatever becomes of the store meanwhile."""
+
+    @pytest.fixture
+    def far(self, server_url: str) -> Iterator[tuple[ValkeyServer, Cache[Any]]]:
+        with ValkeyServer() as server:
+            backend = {"type": "redis", "url": server.url, "timeout": "200ms"}
+            settings = {"backends": {"far": backend}, "caches": {"default": {"backend": "far"}}}
+            with Caches(settings) as world:
+                yield server, world["default"]
+
+    def test_the_loaded_value_is_returned_where_it_cannot_be_stored(
+        self, far: tuple[ValkeyServer, Cache[Any]]
+    ) -> None:
+        server, cache = far
+
+        def load() -> str:
+            server.pause()
+            return "v"
+
+        assert cache.get_or_set("k", load) == "v"
+        assert cache.stats().fills_refused == 1
+        assert cache.stats().layers[0].errors > 0
+        assert left(cache) == (0, 0)
+
+    def test_the_loaders_error_is_raised_where_the_lease_cannot_be_given_back(
+        self, far: tuple[ValkeyServer, Cache[Any]]
+    ) -> None:
+        server, cache = far
+
+        def fail() -> None:
+            server.pause()
+            raise LookupError("no quote")
+
+        with pytest.raises(LookupError):
+            cache.get_or_set("k", fail)
+        assert left(cache) == (0, 0)
+
+
+class TestHoldingBack:
+    @pytest.mark.parametrize("kind", ["memory", "redis", "chain"])
+    def test_refresh_is_not_held_back_by_a_failure(self, fleet: Fleet, kind: str, until: Until) -> None:
+        cache = Caches(fleet.settings(kind, ttl=0.05, stale_ttl=60, retry_after=60))["default"]
+        cache.get_or_set("k", lambda: "old")
+        until(lambda: cache.get("k") is None)
+        assert cache.get_or_set("k", lambda: 1 // 0) == "old"
+        until(lambda: cache.stats().load_failures == 1 and left(cache) == (0, 0))
+
+        assert cache.refresh("k", lambda: "new", ttl=60) == "new"
+        assert cache.get("k") == "new"
+
+    @pytest.mark.parametrize("kind", ["memory", "redis", "chain"])
+    def test_nobody_is_held_back_once_the_stale_value_is_dead(
+        self, fleet: Fleet, kind: str, until: Until
+    ) -> None:
+        cache = Caches(fleet.settings(kind, ttl=0.05, stale_ttl=0.3, retry_after=600, wait=5))["default"]
+        cache.get_or_set("k", lambda: "old")
+        until(lambda: cache.get("k") is None)
+        assert cache.get_or_set("k", lambda: 1 // 0) == "old"
+        until(lambda: cache.peek("k") is None)
+
+        assert cache.get_or_set("k", lambda: "new") == "new"
+
+    def test_with_refresh_off_too_the_next_try_waits(self, cache: Cache[Any], clock: Clock) -> None:
+        cache.get_or_set("k", lambda: "old", ttl=10, stale_ttl=60)
+        clock.advance(11)
+        calls = 0
+
+        def fail() -> None:
+            nonlocal calls
+            calls += 1
+            raise LookupError("no quote")
+
+        for _ in range(3):
+            assert cache.get_or_set("k", fail, refresh="off", retry_after=5) == "old"
+            assert cache.get_or_set_many(["k"], lambda keys: fail(), refresh="off", retry_after=5) == {
+                "k": "old"
+            }
+
+        assert calls == 1
+
+
+def test_after_a_hard_time_out_the_next_caller_loads_anew(world: Caches, cache: Cache[Any]) -> None:
+    async def main() -> list[Any]:
+        async def hang() -> None:
+            await asyncio.Event().wait()
+
+        async def load() -> str:
+            return "v"
+
+        with pytest.raises(LoadTimeout):
+            await cache.aget_or_set("k", hang, hard_timeout=0.05)
+        result = await cache.aget_or_set("k", load, hard_timeout=0.05)
+        await world.aclose()
+        return result
+
+    assert asyncio.run(main()) == "v"
+    assert cache.stats().timeouts + cache.stats().load_failures >= 1

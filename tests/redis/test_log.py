@@ -29,6 +29,7 @@ class News:
     def __init__(self) -> None:
         self.written_keys: list[str] = []
         self.invalidated_tags: list[str] = []
+        self.restamped_tags: list[str] = []
         self.retrainings = self.losses = 0
 
     def written(self, key: str) -> None:
@@ -36,6 +37,9 @@ class News:
 
     def invalidated(self, tag: str, stamp: int) -> None:
         self.invalidated_tags.append(tag)
+
+    def restamped(self, tag: str, stamp: int) -> None:
+        self.restamped_tags.append(tag)
 
     def retrained(self) -> None:
         self.retrainings += 1
@@ -185,6 +189,19 @@ class TestWhatIsWritten:
 
 
 class TestHearing:
+    def test_a_lost_stamp_that_is_made_anew_is_told_as_that_and_is_no_invalidation(
+        self, far: Far, writer: Far, server: redis.Redis
+    ) -> None:
+        news = listening(far)
+        told = list(news.invalidated_tags)
+        server.delete(far.stamp_at)
+
+        writer.cache.set("k", 1)
+
+        eventually(lambda: "k" in news.written_keys)
+        assert news.restamped_tags[-1:] == ["*"]
+        assert news.invalidated_tags == told
+
     def test_another_process_hears_keys_and_tags_and_of_ourselves_we_hear_tags_alone(
         self, far: Far, other: Far
     ) -> None:

@@ -27,7 +27,7 @@ local function current_stamp()
   if type(current) ~= 'string' or #current ~= 8 then
     put(stamp_key, ARGV[3], ARGV[4] == '' and STAMP_LIFE or ARGV[4])
     -- who knew the former hears of it; the name without the prefix and '%tag:'
-    if log_key then tell('t', string.sub(stamp_key, ARGV[7] + 6), 's', ARGV[3]) end
+    if log_key then tell('m', string.sub(stamp_key, ARGV[7] + 6), 's', ARGV[3]) end
     return ARGV[3]
   end
   if ARGV[4] ~= '' then
