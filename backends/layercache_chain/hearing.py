@@ -27,7 +27,7 @@ class Hearing:
         self._space.invalidate((tag,))
 
     def restamped(self, tag: str, stamp: int) -> None:
-        """What is near is as right as it was. The first write of a cache makes its stamp, which is news of this kind."""
+        """What is near is as right as it was. The first write of a cache makes its stamp, which is such news."""
 
     def retrained(self) -> None:
         """What is near is not compressed."""
