@@ -217,6 +217,17 @@ def stages(*names: str) -> Any:
     return names
 
 
+_adapters: dict[type[Any], TypeAdapter[Any]] = {}
+
+
+def _adapter(model: type[C]) -> TypeAdapter[C]:
+    # making one takes milliseconds, and a settings file has a use for several
+    made = _adapters.get(model)
+    if made is None:
+        made = _adapters[model] = TypeAdapter(model)
+    return made
+
+
 def checked(
     model: type[C], values: Mapping[str, Any], path: str, *, origin: Callable[[str], str] = lambda _: ""
 ) -> tuple[C | None, list[Fault]]:
@@ -232,7 +243,7 @@ def checked(
         The instance and no faults, or None and every fault.
     """
     try:
-        return TypeAdapter(model).validate_python(dict(values)), []
+        return _adapter(model).validate_python(dict(values)), []
     except ValidationError as error:
         known = [field.name for field in dataclasses.fields(model)]  # type: ignore[arg-type]  # @options made it
         return None, [_fault(detail, path, known, origin) for detail in error.errors(include_url=False)]
@@ -242,7 +253,7 @@ def plain(instance: Any) -> dict[str, Any]:
     """Return an instance of an options class as a table ready for JSON: what is None left out, secrets masked."""
     if instance is None:
         return {}
-    given: dict[str, Any] = TypeAdapter(type(instance)).dump_python(
+    given: dict[str, Any] = _adapter(type(instance)).dump_python(
         instance, mode="json", exclude_none=True, fallback=str
     )
     return given

@@ -687,7 +687,8 @@ class Commands:
 
     def fill_many(self, token: bytes, entries: Mapping[str, Entry]) -> Steps[list[str]]:
         """Store what was loaded under leases, with the stamps that came with them; return the keys of those that are
-        void by now, as the keys were written or the cache cleared."""
+        void by now: their leases, as the keys were written or the cache cleared, or what they carry, as a tag of theirs
+        was invalidated. The latter are stored, and of no use to anybody; but nobody is to keep them near."""
         if not entries:
             return []
         yield from self._learn_dictionary_in_use()
@@ -698,13 +699,29 @@ class Commands:
             taken = _Taken(dict(entry.stamps)[CACHE_TAG], new_stamp(), version)
             frame = self._frame(entry, at, taken.stamp)
             commands.append(self._script(FILL, [at], taken, px, token, frame, px))
-        replies = yield from self._evaluated(commands)
-        stored = [key for key, reply in zip(entries, replies, strict=True) if reply == 1]
+        carried = {
+            tag: stamp for entry in entries.values() for tag, stamp in entry.stamps if tag != CACHE_TAG
+        }
+        looks: list[Command] = [("GET", self._names.stamp(tag)) for tag in carried]
+        if self._setting.cluster and looks:  # in no order else, as they go to several servers
+            replies = yield from self._evaluated(commands)
+            replies += yield looks
+        else:
+            replies = yield from self._evaluated([*commands, *looks])
+        stored = [key for key, reply in zip(entries, replies, strict=False) if reply == 1]
         if stored:
             stamps = dict.fromkeys(pair for key in stored for pair in entries[key].stamps)
             longest = _longest([self._px(entries[key]) for key in stored])
             yield from self._stored([self._names.value(key) for key in stored], tuple(stamps), longest)
-        return [key for key, reply in zip(entries, replies, strict=True) if self._checked(reply) != 1]
+        now = [self._stamp_of(reply) for reply in replies[len(commands) :]]
+        gone = {tag for (tag, stamp), current in zip(carried.items(), now, strict=True) if stamp != current}
+        for tag in gone:
+            self._stamps.forget(tag)  # sooner than the log says so
+        return [
+            key
+            for (key, entry), reply in zip(entries.items(), replies, strict=False)
+            if self._checked(reply) != 1 or any(tag in gone for tag, _ in entry.stamps)
+        ]
 
     def release_many(self, keys: Sequence[str], token: bytes, seconds: float) -> Steps[None]:
         """Give leases back; or keep them, so that nobody loads, for so long."""

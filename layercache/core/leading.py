@@ -29,7 +29,7 @@ from layercache.core.policy import Plan, checked_tags
 from layercache.core.port import Port
 from layercache.core.verbs import Verbs
 from layercache.durations import DEFAULT, parse_duration
-from layercache.entry import CACHE_TAG, MISSING, Entry, Stamps
+from layercache.entry import CACHE_TAG, MISSING, Entry
 from layercache.errors import BackendError, CacheError, LoadTimeout
 from layercache.spi import Lease
 
@@ -158,11 +158,16 @@ class Leading:
 
     async def _leased(
         self, port: Port, load: Load, flights: Sequence[Flight], token: bytes
-    ) -> tuple[list[Flight], list[Lease]]:
+    ) -> tuple[Sequence[Flight], Sequence[Lease]]:
         """Ask for leases; land what is there already, and return the rest: granted, down, or busy without an entry."""
         plan, form = load.plan, self.verbs.form
         keys = [flight.key for flight in flights]
         leases = await self.verbs.layer.lease(port, keys, token, plan.lease_ttl, load.after, plan.tags)
+        for lease in leases:
+            if lease.entry is not None or lease.state == "busy":
+                break
+        else:
+            return flights, leases  # as a rule
         left: list[Flight] = []
         kept: list[Lease] = []
         for flight, given in zip(flights, leases, strict=True):
@@ -204,7 +209,7 @@ class Leading:
         return lease
 
     async def _see_to(
-        self, port: Port, load: Load, flights: list[Flight], leases: list[Lease], token: bytes
+        self, port: Port, load: Load, flights: Sequence[Flight], leases: Sequence[Lease], token: bytes
     ) -> None:
         """Load what is granted, and wait for what is busy until it is there, or granted too."""
         waited, wait = 0.0, load.plan.wait
@@ -255,14 +260,19 @@ class Leading:
             under: list[Lease] = []
             entries: list[Entry] = []
             for flight, lease in zip(flights, leases, strict=True):
-                landed, is_stored = await self._made(port, flight, lease, values, load, context)
-                landing.append(landed)
-                if is_stored and landed is not MISSING:
+                value = values.get(flight.key, MISSING)
+                if value is MISSING:
+                    landing.append(MISSING)
+                    await self._release(port, (flight,), (lease,))
+                    continue
+                entry, value = self._made(port, flight, value, load, context)
+                landing.append(entry)
+                if await self._stamped(port, entry, value, lease, flight.plan, load, context):
                     keys.append(flight.key)
                     under.append(lease)
-                    entries.append(landed)
+                    entries.append(entry)
                 else:
-                    await self._not_stored(port, flight, lease, landed)
+                    await self._not_stored(port, flight, lease, entry)
             if keys:
                 try:
                     self.refused += sum(await self.verbs.layer.fill(port, keys, under, entries))
@@ -346,25 +356,16 @@ class Leading:
 
     # -- storing
 
-    async def _made(
-        self,
-        port: Port,
-        flight: Flight,
-        lease: Lease,
-        values: Mapping[str, Any],
-        load: Load,
-        context: LoadContext[Any],
-    ) -> tuple[Landed, bool]:
-        """Return what `flight` lands with, and whether it is to be stored."""
-        key, plan = flight.key, flight.plan
-        value = values.get(key, MISSING)
-        if value is MISSING:
-            return MISSING, False
+    def _made(
+        self, port: Port, flight: Flight, value: Any, load: Load, context: LoadContext[Any]
+    ) -> tuple[Entry, Any]:
+        """Return the entry of what a loader gave for `flight`, without stamps yet, and the value itself."""
+        plan = flight.plan
         if value is NotModified:
-            known = load.known.get(key)
+            known = load.known.get(flight.key)
             if known is None:
                 raise CacheError(
-                    f"the loader of {key!r} returned NotModified, and there is nothing that could be kept; "
+                    f"the loader of {flight.key!r} returned NotModified, and there is nothing that could be kept; "
                     "return it only where the context has a stale value"
                 )
             payload, shared, value = known.payload, known.value, self._read(known)
@@ -376,39 +377,46 @@ class Leading:
         stale = 0.0 if value is None and plan.none_ttl is not None else plan.stale_ttl
         spread = context.seconds * plan.early_beta if plan.refresh == "early" else 0.0
         now = port.now()
-        entry = Entry(payload, shared, now, now + seconds, now + seconds + stale, lease.stamps, spread)
-        if seconds <= 0:
-            return entry, False
-        if load.many or plan.tags_of is not None or context.tags:
-            stamps = await self._stamps(port, lease, plan, context, value)
-            if stamps is None:
-                self.refused += 1
-                return entry, False
-            entry.stamps = stamps
-        return entry, True
+        return Entry(payload, shared, now, now + seconds, now + seconds + stale, (), spread), value
 
-    async def _stamps(
-        self, port: Port, lease: Lease, plan: Plan, context: LoadContext[Any], value: Any
-    ) -> Stamps | None:
-        """Return the stamps that an entry carries; None where one of the tags that only the load has told may have been
-        invalidated since it began."""
+    async def _stamped(
+        self,
+        port: Port,
+        entry: Entry,
+        value: Any,
+        lease: Lease,
+        plan: Plan,
+        load: Load,
+        context: LoadContext[Any],
+    ) -> bool:
+        """Give `entry` the stamps that it carries; return False where it is not to be stored: it has no life, or one of
+        the tags that only the load has told may have been invalidated since that began."""
+        if entry.fresh_until <= entry.created_at:
+            return False
+        if plan.tags_of is None and not context.tags and not load.many:
+            entry.stamps = lease.stamps
+            return True
         told = context.tags
         if plan.tags_of is not None:
             told += checked_tags(plan.tags_of(value))
         own = {CACHE_TAG, *plan.tags}
-        stamps = tuple(pair for pair in lease.stamps if pair[0] in own)
+        entry.stamps = tuple(pair for pair in lease.stamps if pair[0] in own)
         late = [tag for tag in dict.fromkeys(told) if tag not in own]
         if not late:
-            return stamps
+            return True
         try:
-            found = await self.verbs.layer.late_stamps(port, lease, late)
+            stamps = await self.verbs.layer.late_stamps(port, lease, late)
         except BackendError:  # as where the store fails when it is filled
-            found = None
-        return None if found is None else stamps + found
+            stamps = None
+        if stamps is None:
+            self.refused += 1
+            return False
+        entry.stamps += stamps
+        return True
 
-    async def _not_stored(self, port: Port, flight: Flight, lease: Lease, landed: Landed) -> None:
+    async def _not_stored(self, port: Port, flight: Flight, lease: Lease, entry: Entry) -> None:
         await self._release(port, (flight,), (lease,))
-        if landed is not MISSING and landed.fresh_until <= landed.created_at:
+        if entry.fresh_until <= entry.created_at:
             # what was there is gone, as with a `set` of such a ttl
             await self.verbs.layer.delete(port, flight.key)
 
