@@ -178,6 +178,10 @@ class Leading:
                         lease = await self._leased_again(port, load, flight, token, flights, leases)
                     lease = lease._replace(entry=None)
                 elif lease.state == "fresh" or (lease.state == "busy" and load.after < inf):
+                    if (
+                        lease.state == "busy"
+                    ):  # it is being refreshed elsewhere: not every hit is to ask again
+                        self._hold(port, flight.key, _BUSY_HOLD)
                     self.flights.land(flight, entry)
                     continue
                 else:
@@ -276,9 +280,8 @@ class Leading:
             if keys:
                 try:
                     self.refused += sum(await self.verbs.layer.fill(port, keys, under, entries))
-                except (
-                    BackendError
-                ):  # the layer has counted and logged it, and the callers have what was loaded
+                except BackendError:
+                    # the layer has counted and logged it, and the callers have what was loaded
                     self.refused += len(keys)
         except BaseException as error:
             try:

@@ -210,7 +210,9 @@ class Loading:
                 landed = await self._landed(port, flight, plan, stale, limit, is_leader=is_leader)
             except LoadAbandoned:
                 continue  # the leader was stopped: somebody else must lead
-            except BaseException:
+            except BaseException as error:
+                if after and not is_leader and flight.is_over and isinstance(error, Exception):
+                    continue  # another's load may fail; ours has not been tried
                 del flight, load  # which hold the error, as its traceback would them
                 raise
             if after and not is_leader:

@@ -302,6 +302,20 @@ class TestStaleValues:
             assert world.stored() == [1], order.steps
             world.assert_nothing_is_left(order.steps)
 
+    def test_that_another_process_refreshes_are_not_asked_for_at_every_hit(self) -> None:
+        def callers(world: World, port: StepPort) -> Any:
+            world.put([0], stale=True)
+            world.store.leases["k"] = b"somebody"
+
+            async def five() -> list[Any]:
+                return [await world.get_or_set(port) for _ in range(5)]
+
+            return [five()]
+
+        for _, order in orders("leases", callers):
+            assert order.results[0] == [[0]] * 5, order.steps
+            assert [act for _, act in order.steps].count("lease k") == 1, order.steps
+
     @pytest.mark.parametrize("kind", KINDS)
     def test_are_served_where_the_loader_fails_and_nobody_tries_again_for_a_while(
         self, kind: str, caplog: pytest.LogCaptureFixture
@@ -658,6 +672,17 @@ class TestRefreshing:
         for world, order in orders(kind, callers):
             assert order.results == [[1], [1]], order.steps
             assert world.begun == 2, order.steps  # what another has begun may be of before
+            world.assert_nothing_is_left(order.steps)
+
+    def test_is_not_failed_by_the_load_of_another(self) -> None:
+        for world, order in orders(
+            "memory",
+            lambda world, port: [
+                world.get_or_set(port, world.fail),
+                world.loading.refresh(port, "k", world.load),
+            ],
+        ):
+            assert order.results[1] == [1], order.steps
             world.assert_nothing_is_left(order.steps)
 
     @pytest.mark.parametrize("kind", KINDS)
