@@ -93,7 +93,7 @@ class Leading:
 
     Attributes:
         loads: loaders that returned.
-        failures: loaders that raised, or took longer than `hard_timeout`.
+        failures: loaders that raised, or were stopped at their `hard_timeout`.
         refreshes: loads that were begun in the background.
         refused: loaded values that were not stored, as they were of the past by then.
         load_seconds: spent in loaders, in all.

@@ -10,6 +10,7 @@ from uuid import uuid4
 import pytest
 import redis
 import trustme
+from far import FACES, Far, face
 from tls import tls_proxy
 
 from layercache import Cache, Caches
@@ -44,6 +45,19 @@ def open_cache(server_url: str, prefix: str) -> Iterator[Opener]:
 @pytest.fixture
 def cache(open_cache: Opener) -> Cache[Any]:
     return open_cache()
+
+
+@pytest.fixture(params=FACES)
+def far(request: pytest.FixtureRequest, open_cache: Opener) -> Iterator[Far]:
+    """A cache as this process has it, on each face."""
+    with face(request.param) as runner:
+        yield Far(open_cache(), runner)
+
+
+@pytest.fixture
+def other(open_cache: Opener) -> Far:
+    """Another process."""
+    return Far(open_cache())
 
 
 @pytest.fixture

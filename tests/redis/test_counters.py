@@ -56,12 +56,6 @@ def open_with(open_cache: Opener) -> Opener:
     return lambda codecs, **options: turned(open_cache(codecs=stages(codecs), **options), codecs)
 
 
-@pytest.fixture(params=FACES)
-def far(request: pytest.FixtureRequest, open_cache: Opener) -> Iterator[Far]:
-    with face(request.param) as runner:
-        yield Far(open_cache(), runner)
-
-
 @pytest.fixture
 def at(prefix: str) -> str:
     return f"{prefix}:c:n"

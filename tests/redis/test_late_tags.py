@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import replace
 from itertools import count, product
 from typing import Any
 
 import pytest
 import redis
-from far import FACES, Far, entry, face, filling, leasing, value
+from far import Far, entry, filling, leasing, value
 
 from layercache import Cache, Caches
 from layercache.entry import CACHE_TAG
@@ -29,18 +29,6 @@ def in_the_bucket_of(tag: str, *, same: bool) -> str:
 
 
 NEIGHBOUR, STRANGER = in_the_bucket_of("t", same=True), in_the_bucket_of("t", same=False)
-
-
-@pytest.fixture(params=FACES)
-def far(request: pytest.FixtureRequest, open_cache: Opener) -> Iterator[Far]:
-    with face(request.param) as runner:
-        yield Far(open_cache(), runner)
-
-
-@pytest.fixture
-def other(open_cache: Opener) -> Far:
-    """Another process."""
-    return Far(open_cache())
 
 
 @pytest.fixture

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator
 from contextlib import nullcontext, suppress
 from itertools import count
 from typing import Any
 
 import pytest
 import redis
-from far import FACES, Far, entry, face, filling, leasing, value
+from far import Far, entry, filling, leasing, value
 
 from layercache import Cache, KeyNotFound
 from layercache.codecs.normal import NormalForm
@@ -22,18 +22,6 @@ from layercache.testing.stepping import pause
 from layercache_redis.commands import Commands
 
 Opener = Callable[..., Cache[Any]]
-
-
-@pytest.fixture(params=FACES)
-def far(request: pytest.FixtureRequest, open_cache: Opener) -> Iterator[Far]:
-    with face(request.param) as runner:
-        yield Far(open_cache(), runner)
-
-
-@pytest.fixture
-def other(open_cache: Opener) -> Far:
-    """Another process."""
-    return Far(open_cache())
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import redis
-from far import FACES, Far, called, entry, eventually, face, leasing, value
+from far import Far, called, entry, eventually, leasing, value
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, multiple, rule
@@ -27,18 +27,6 @@ from layercache_redis.wire import Refusal
 Opener = Callable[..., Cache[Any]]
 
 DAY = 86_400.0
-
-
-@pytest.fixture(params=FACES)
-def far(request: pytest.FixtureRequest, open_cache: Opener) -> Iterator[Far]:
-    with face(request.param) as runner:
-        yield Far(open_cache(), runner)
-
-
-@pytest.fixture
-def other(open_cache: Opener) -> Far:
-    """Another process."""
-    return Far(open_cache())
 
 
 @pytest.fixture
