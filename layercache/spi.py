@@ -321,6 +321,24 @@ class Listener(Protocol):
         """Anything may have happened."""
         ...
 
+    def lost_writes(self) -> None:
+        """The store has lost writes that were made: it was set back, and what is in it may be of the past."""
+        ...
+
+    def confirmed(self, until: float) -> None:
+        """All that others did up to some moment has been told, and what is near may be relied on until `until`,
+        wall-clock seconds."""
+        ...
+
+    def outage_began(self) -> None:
+        """The store is left alone from now on: whoever asks it is told so at once."""
+        ...
+
+    def outage_ending(self) -> None:
+        """The store answers again, and is everybody's again once this returns; until then it is only for the thread that
+        calls this. Raise `BackendError` where it fails after all."""
+        ...
+
 
 class Opening:
     """What a backend is opened with.

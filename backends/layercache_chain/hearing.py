@@ -36,3 +36,15 @@ class Hearing:
         self._tickets.void_tags((CACHE_TAG,))
         with self._tickets.clearing():
             self._space.clear()
+
+    def lost_writes(self) -> None:
+        pass
+
+    def confirmed(self, until: float) -> None:
+        pass
+
+    def outage_began(self) -> None:
+        pass
+
+    def outage_ending(self) -> None:
+        pass

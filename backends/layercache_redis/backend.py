@@ -97,3 +97,15 @@ class _Heard:
     def lost_track(self) -> None:
         self.stamps.forget()
         self.commands.forget_dictionary()
+
+    def lost_writes(self) -> None:
+        pass
+
+    def confirmed(self, until: float) -> None:
+        pass
+
+    def outage_began(self) -> None:
+        pass
+
+    def outage_ending(self) -> None:
+        pass

@@ -47,6 +47,18 @@ class News:
     def lost_track(self) -> None:
         self.losses += 1
 
+    def lost_writes(self) -> None:
+        pass
+
+    def confirmed(self, until: float) -> None:
+        pass
+
+    def outage_began(self) -> None:
+        pass
+
+    def outage_ending(self) -> None:
+        pass
+
 
 def listening(far: Far, cache: str = "c") -> News:
     """Follow the log, and note what is heard from now on, when the cache has a stamp already."""
