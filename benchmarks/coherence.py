@@ -249,7 +249,7 @@ def readers(port: int, names: list[str], count: int, rest: float) -> Iterator[li
     with ExitStack() as stack:
         for _ in range(count):
             pipe, end = spawned.Pipe()
-            process = spawned.Process(target=reader, args=(port, names, rest, end))
+            process = spawned.Process(target=reader, args=(port, names, rest, end), daemon=True)
             process.start()
             stack.callback(process.join)
             stack.callback(pipe.send, None)
@@ -311,7 +311,7 @@ def staleness_tables() -> None:
     with ValkeyServer() as server:
         names = ["layercache delete", FLOORS[-1]]
         ended = spawned.Event()
-        other = spawned.Process(target=writer, args=(server.port, names, WRITES, ended))
+        other = spawned.Process(target=writer, args=(server.port, names, WRITES, ended), daemon=True)
         other.start()
         began = time.monotonic()
         rows = staleness(server.port, names)
@@ -359,7 +359,7 @@ def cost_tables() -> None:
                 os.sched_setaffinity(0, {cpus[0]})
             for _ in range(count):
                 pipe, end = spawned.Pipe()
-                process = spawned.Process(target=follower, args=(server.port, ["alone", "chained"], end))
+                process = spawned.Process(target=follower, args=(server.port, ["alone", "chained"], end), daemon=True)
                 process.start()
                 stack.callback(process.join)
                 stack.callback(pipe.send, None)
