@@ -22,9 +22,9 @@ class Hearing:
         with self._tickets.writing((key,)):
             self._space.delete(key)
 
-    def invalidated(self, tag: str, stamp: int) -> None:
+    def invalidated(self, tag: str, stamp: int, soft: bool) -> None:
         self._tickets.void_tags((tag,))
-        self._space.invalidate((tag,))
+        self._space.invalidate((tag,), soft)
 
     def restamped(self, tag: str, stamp: int) -> None:
         """What is near is as right as it was. The first write of a cache makes its stamp, which is such news."""

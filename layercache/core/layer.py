@@ -155,8 +155,8 @@ class Layer:
         """Return what an entry with `tags` has to carry that is stored now."""
         return await self._tried(port.stamps(self.space, tags), ())
 
-    async def invalidate(self, port: Port, tags: Sequence[str]) -> None:
-        await self._change(port.invalidate(self.space, tags), None, None)
+    async def invalidate(self, port: Port, tags: Sequence[str], soft: bool = False) -> None:
+        await self._change(port.invalidate(self.space, tags, soft), None, None)
 
     async def _change(self, operation: Coroutine[Any, Any, R], keys: Iterable[str] | None, otherwise: R) -> R:
         """Make a change of `keys`, None for all, that voids the tickets of what it changes."""

@@ -137,11 +137,11 @@ class Verbs:
     async def clear(self, port: Port) -> None:
         await self.layer.clear(port)
 
-    async def invalidate(self, port: Port, tags: Sequence[str]) -> None:
+    async def invalidate(self, port: Port, tags: Sequence[str], soft: bool = False) -> None:
         tags = checked_tags(tags)
         if not tags:
             raise InvalidOption("no tag is named; clear() drops everything")
-        await self.layer.invalidate(port, tags)
+        await self.layer.invalidate(port, tags, soft)
 
     # -- shared with loading
 
