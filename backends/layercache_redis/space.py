@@ -80,11 +80,11 @@ class RedisSpace(LeasingKeySpace):
     def astamps(self, tags: Sequence[str]) -> Coroutine[Any, Any, Stamps]:
         return self._aio.run(self._commands.stamps(tags))
 
-    def invalidate(self, tags: Sequence[str]) -> None:
-        self._sync.run(self._commands.invalidate(tags))
+    def invalidate(self, tags: Sequence[str], soft: bool = False) -> None:
+        self._sync.run(self._commands.invalidate(tags, soft))
 
-    def ainvalidate(self, tags: Sequence[str]) -> Coroutine[Any, Any, None]:
-        return self._aio.run(self._commands.invalidate(tags))
+    def ainvalidate(self, tags: Sequence[str], soft: bool = False) -> Coroutine[Any, Any, None]:
+        return self._aio.run(self._commands.invalidate(tags, soft))
 
     def lease_many(
         self, keys: Sequence[str], token: bytes, seconds: float, after: float = 0.0, tags: Sequence[str] = ()
