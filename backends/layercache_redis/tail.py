@@ -1,8 +1,9 @@
 """Following the log: what is asked, what the answers mean, and what listeners are told. Pure, no I/O.
 
 An entry of the stream holds `n`, the node that wrote, and any number of `k` (the name of a value), `t` (that of a tag
-that was invalidated) and `m` (of one whose stamp was lost and made anew), the last two followed by the new stamp, `s`;
-names are without the prefix. A turn of the `Tail` is steps as those of `commands` are; the thread of `log` drives them.
+that was invalidated), `o` (of one that was invalidated softly: what carries it is old, not gone) and `m` (of one whose
+stamp was lost and made anew), the last three followed by the new stamp, `s`; names are without the prefix. A turn of the
+`Tail` is steps as those of `commands` are; the thread of `log` drives them.
 
 Rules:
 1. It is followed from a mark of our own, so there is always an entry that we know we have seen. After a broken
@@ -36,6 +37,7 @@ __all__ = ["Tail"]
 log = logging.getLogger("layercache.redis")
 
 _WRITTEN: Final = {b"k"}  # the kinds of what an entry says of a write
+_STAMPED: Final = {b"t", b"o", b"m"}  # those of what it says of stamps
 
 _COUNT: Final = 1000  # entries of one answer; with as many there may be more
 _LIFE: Final = 86_400_000  # milliseconds that the stream outlives its last follower
@@ -187,10 +189,13 @@ class Tail:
             for listener in self._listeners.get(_text(cache), ()):
                 if kind == b"k":
                     listener.written(_text(rest))
-                elif kind in {b"t", b"m"}:
+                elif kind in _STAMPED:
                     following = pairs[index + 1] if index + 1 < len(pairs) else (b"", b"")
                     stamp = int.from_bytes(following[1][:8]) if following[0] == b"s" else 0
-                    (listener.invalidated if kind == b"t" else listener.restamped)(_text(rest), stamp)
+                    if kind == b"m":
+                        listener.restamped(_text(rest), stamp)
+                    else:
+                        listener.invalidated(_text(rest), stamp, kind == b"o")
                 elif kind == b"d":
                     listener.retrained()
 
