@@ -1,12 +1,12 @@
-"""How long other processes go on with what was invalidated, and what a write pays for that: `python benchmarks/coherence.py`.
+"""How long other processes go on with what was invalidated, and what a write pays: `python benchmarks/coherence.py`.
 
-Four processes share a server on loopback, and each keeps values near. In every round one of them fills a key, three read
-it until it is near, and the one changes it. Staleness is the time from the end of that call to the *beginning* of the
-last read, in any of the three, that still answered with the old value, by the system's monotonic clock, which all of
-them share; none where no read that began after the call did. The three read, sleep for 50 µs, and read again: four
+Four processes share a server on loopback, and each keeps values near. In every round one of them fills a key, three
+read it until it is near, and the one changes it. Staleness is the time from the end of that call to the *beginning* of
+the last read, in any of the three, that still answered with the old value, by the system's monotonic clock, which all
+of them share; none where no read that began after the call did. The three read, sleep for 50 µs, and read again: four
 processes that spin on two cores would measure the scheduler. What that leaves between two reads is printed with the
-table, and is the error of every row. One more table has a reader that never rests, for what Python's lock adds: a thread
-that computes gives it up every 5 ms.
+table, and is the error of every row. One more table has a reader that never rests, for what Python's lock adds: a
+thread that computes gives it up every 5 ms.
 
 The floors do the least there is to do: a dict, and a thread that waits for the news on a plain socket. `--short` makes
 a tenth of the rounds.
@@ -359,7 +359,9 @@ def cost_tables() -> None:
                 os.sched_setaffinity(0, {cpus[0]})
             for _ in range(count):
                 pipe, end = spawned.Pipe()
-                process = spawned.Process(target=follower, args=(server.port, ["alone", "chained"], end), daemon=True)
+                process = spawned.Process(
+                    target=follower, args=(server.port, ["alone", "chained"], end), daemon=True
+                )
                 process.start()
                 stack.callback(process.join)
                 stack.callback(pipe.send, None)

@@ -1,18 +1,18 @@
-"""What the log costs a server by how many processes follow it, and where one server ends: `python benchmarks/scale.py`.
+"""What the log costs a server by how many follow it, and where one server ends: `python benchmarks/scale.py`.
 
-One process writes at a given rate, through a Redis backend, which follows the log as every one does: the first tail. The
-others are sockets that a second process drives: each sends what a `Log` sends, when it would send it, and rests as long
-after news. That they cost the server what real ones do is checked with real ones, which are threads of one process.
+One process writes at a given rate, through a Redis backend, which follows the log as every one does: the first tail.
+The others are sockets that a second process drives: each sends what a `Log` sends, when it would send it, and rests as
+long after news. That they cost the server what real ones do is checked with real ones, threads of one process.
 
 The server's time is what it says itself (INFO: used_cpu_user and used_cpu_sys, kernel included), less that of as many
 tails of a log in which nothing happens; so it does not depend on who else is busy. On loopback it includes handing
-what is sent to the other side. The lag is from the end of a write to when a tail has read it; all tails share a CPU with
-who writes, so with many of them it is an upper bound. `--short` measures for a fifth of the time.
+what is sent to the other side. The lag is from the end of a write to when a tail has read it; all tails share a CPU
+with who writes, so with many of them it is an upper bound. `--short` measures for a fifth of the time.
 
-The model: a write costs the server `write`; an answer with news to one tail `answer`, and `entry` for each entry in it. A
-tail that has got an answer rests, so there are at most so many answers a second, and the entries gather. What an entry
-takes is measured by itself, in answers of one and of a thousand; the other two are fitted to the runs of 1 to 64 tails,
-and say what more of them would cost. That is looked at with a thousand.
+The model: a write costs the server `write`; an answer with news to one tail `answer`, and `entry` for each entry in
+it. A tail that has got an answer rests (`log_gathering`), so there are at most so many answers a second, and the
+entries gather. What an entry takes is measured by itself, in answers of one and of a thousand; the other two are fitted
+to the runs of 1 to 64 tails, and say what more of them would cost. That is looked at with a thousand.
 """
 
 from __future__ import annotations
@@ -169,7 +169,9 @@ def following(
     pipes, processes = [], []
     for first in range(0, count, DRIVEN):
         pipe, end = spawned.Pipe()
-        processes.append(spawned.Process(target=follow, args=(port, min(DRIVEN, count - first), end), daemon=True))
+        processes.append(
+            spawned.Process(target=follow, args=(port, min(DRIVEN, count - first), end), daemon=True)
+        )
         processes[-1].start()
         pipes.append(pipe)
     for pipe in pipes:
@@ -335,10 +337,7 @@ def of_an_entry() -> float:
 def main() -> None:
     to_server_cpu()
     entry = of_an_entry()
-    runs: list[Measured] = []
-    for rate in RATES:
-        for tails in TAILS:
-            runs.append(measured(tails, rate, follow))
+    runs = [measured(tails, rate, follow) for rate in RATES for tails in TAILS]
     model = fitted(runs, entry)
     print(f"\nOne server, one log; Python {sys.version.split()[0]}, {SECONDS:g} s each\n")
     print(

@@ -7,7 +7,7 @@
     {prefix}:%dict:{cache}[:{id}]                the dictionary in use, and each there is
     {prefix}:%log                                the log, or the first of its streams
     {prefix}:%log:{number}                       each other stream
-    {prefix}:%shards:{{prefix}:%log}             of how many streams processes have said that they write to
+    {prefix}:%shards:{{prefix}:%log}             to how many streams processes have said that they write
 
 Rule: the name of a cache is escaped so that it never begins with `%` and a letter beyond F; what does is ours.
 """
@@ -59,10 +59,12 @@ class Streams:
     Attributes:
         stated: how many, by the settings.
         in_use: to how many of them it writes now: only to the first, until others have been told of more.
+        said_at: where that is said.
     """
 
     def __init__(self, prefix: str, stated: int = 1) -> None:
         self.stated, self.in_use = stated, 1
+        self.said_at = shards_name(prefix)
         self._names = [log_name(prefix, number) for number in range(stated)]
 
     def of(self, name: bytes) -> bytes:
