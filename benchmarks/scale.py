@@ -26,7 +26,7 @@ import selectors
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple
 
@@ -34,12 +34,13 @@ import hiredis
 from far import QUOTE
 
 from layercache import Caches
-from layercache.testing import ValkeyServer
+from layercache.testing import ValkeyCluster, ValkeyServer
 
 TAILS = (1, 4, 16, 64)
 REAL = (4, 16)
 RATES = (50, 300, 1500)  # writes a second
-MANY = ((1000, 5), (1000, 20))  # tails and rates for which the model is checked
+MANY = ((5, 0.003), (20, 0.003), (100, 0.1))  # rates, and how long news gather, at which the model is checked
+SHARDED = ((16, 300), (64, 300))  # tails and rates at which several streams are looked at
 DRIVEN = 250  # tails that one process drives
 SECONDS = 1.0 if "--short" in sys.argv else 5.0
 GATHERING, COUNT, BLOCK = 0.003, 1000, 1000  # what `Log` does
@@ -75,20 +76,28 @@ class Measured(NamedTuple):
 # -- tails
 
 
-class Tail:
-    """A socket that follows the log as `Log` does."""
+class Place(NamedTuple):
+    """Where one stream of the log is."""
 
-    def __init__(self, port: int) -> None:
-        self.socket = socket.create_connection(("127.0.0.1", port))
+    port: int
+    stream: str
+
+
+class Tail:
+    """A socket that follows one stream as `Log` does."""
+
+    def __init__(self, place: Place) -> None:
+        self._stream = place.stream
+        self.socket = socket.create_connection(("127.0.0.1", place.port))
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._reader = hiredis.Reader()
         self._replies: list[Any] = []
         self._last = b"$"
 
     def ask(self) -> None:
-        read = ("XREAD", "COUNT", COUNT, "BLOCK", BLOCK, "STREAMS", LOG, self._last)
+        read = ("XREAD", "COUNT", COUNT, "BLOCK", BLOCK, "STREAMS", self._stream, self._last)
         begin = "+" if self._last == b"$" else self._last
-        seen = ("XRANGE", LOG, begin, begin)
+        seen = ("XRANGE", self._stream, begin, begin)
         self.socket.sendall(hiredis.pack_command(read) + hiredis.pack_command(seen))
 
     def asked(self, *words: Any) -> Any:
@@ -112,9 +121,9 @@ class Tail:
         return [fields[3] for _, fields in entries if len(fields) == 4]
 
 
-def follow(port: int, count: int, pipe: Any) -> None:
-    """Drive so many tails; say in the end when each of them has read what."""
-    tails = [Tail(port) for _ in range(count)]
+def follow(setting: Setting, count: int, pipe: Any) -> None:
+    """Drive the tails of so many processes; say in the end when each of them has read what."""
+    tails = [Tail(place) for place in setting.places for _ in range(count)]
     selector = selectors.DefaultSelector()
     for tail in tails:
         selector.register(tail.socket, selectors.EVENT_READ, tail)
@@ -137,7 +146,7 @@ def follow(port: int, count: int, pipe: Any) -> None:
             now = time.monotonic()
             read.append((now, keys))
             if keys:
-                heapq.heappush(resting, (now + GATHERING, number[key.data]))
+                heapq.heappush(resting, (now + setting.gathering, number[key.data]))
             else:
                 key.data.ask()
         now = time.monotonic()
@@ -145,33 +154,51 @@ def follow(port: int, count: int, pipe: Any) -> None:
             tails[heapq.heappop(resting)[1]].ask()
 
 
-def follow_really(port: int, count: int, pipe: Any) -> None:
-    """Follow by so many backends, each with a log and a thread of its own."""
+def follow_really(setting: Setting, count: int, pipe: Any) -> None:
+    """Follow by so many backends, each with a log and threads of its own."""
     with ExitStack() as stack:
-        opened = [stack.enter_context(ours(port)) for _ in range(count)]
-        for caches in opened:
-            caches["default"].get("key")
+        for _ in range(count):
+            stack.enter_context(setting.opened())["default"].get("key")
         pipe.send("ready")
         pipe.recv()
         pipe.send([])
 
 
-def ours(port: int) -> Caches:
-    far = {"type": "redis", "url": f"redis://127.0.0.1:{port}/0", "prefix": PREFIX, "timeout": "5s"}
-    return Caches({"backends": {"far": far}, "caches": {"default": {"backend": "far", "ttl": 60}}})
+class Setting(NamedTuple):
+    """What all processes have in common: the server, and how they use it.
+
+    Attributes:
+        places: of the streams of the log.
+        gathering: seconds that tails rest after news.
+    """
+
+    url: str
+    places: list[Place]
+    gathering: float = GATHERING
+
+    def opened(self) -> Caches:
+        far = {
+            "type": "redis",
+            "url": self.url,
+            "prefix": PREFIX,
+            "timeout": "5s",
+            "log_shards": len(self.places),
+            "log_gathering": self.gathering,
+        }
+        return Caches({"backends": {"far": far}, "caches": {"default": {"backend": "far", "ttl": 60}}})
+
+
+Follow = Callable[[Setting, int, Any], None]
 
 
 @contextmanager
-def following(
-    port: int, count: int, follow: Callable[[int, int, Any], None]
-) -> Iterator[Callable[[], list[Any]]]:
-    """Have so many tails in other processes; yield what ends them and returns what they have read."""
+def following(setting: Setting, count: int, follow: Follow) -> Iterator[Callable[[], list[Any]]]:
+    """Have the tails of so many others; yield what ends them and returns what they have read."""
     pipes, processes = [], []
     for first in range(0, count, DRIVEN):
         pipe, end = spawned.Pipe()
-        processes.append(
-            spawned.Process(target=follow, args=(port, min(DRIVEN, count - first), end), daemon=True)
-        )
+        args = (setting, min(DRIVEN, count - first), end)
+        processes.append(spawned.Process(target=follow, args=args, daemon=True))
         processes[-1].start()
         pipes.append(pipe)
     for pipe in pipes:
@@ -216,36 +243,67 @@ def written(cache: Any, rate: float, seconds: float) -> list[tuple[float, float]
     return ends
 
 
-def measured(tails: int, rate: float, follow: Callable[[int, int, Any], None]) -> Measured:
-    to_server_cpu()
-    with ValkeyServer() as server, ours(server.port) as caches:
-        to_other_cpu()
+def measured(
+    servers: Sequence[ValkeyServer], setting: Setting, tails: int, rate: float, follow: Follow
+) -> list[Measured]:
+    """Return what was measured of each server, the busiest first."""
+    to_other_cpu()
+    with setting.opened() as caches:
         cache: Any = caches["default"]
+        deadline = time.monotonic() + 10
+        while cache.stats().layers[-1].gauges.get("log_lag", 9) > 1:  # so all streams are followed
+            assert time.monotonic() < deadline
+            cache.get("key")
         for number in range(20):
             cache.set(f"before {number}", QUOTE)
-        with following(server.port, tails - 1, follow) as ended:
+        with following(setting, tails - 1, follow) as ended:
             time.sleep(0.05)
-            before, quiet = used(server), time.monotonic()
+            before, quiet = [used(server) for server in servers], time.monotonic()
             time.sleep(SECONDS / 2)
-            after, quiet = used(server), time.monotonic() - quiet
-            idle = (after[0] - before[0]) / quiet
-            before, began = used(server), time.monotonic()
+            after, quiet = [used(server) for server in servers], time.monotonic() - quiet
+            idle = [(end[0] - begin[0]) / quiet for begin, end in zip(before, after, strict=True)]
+            before, began = [used(server) for server in servers], time.monotonic()
             ends = written(cache, rate, SECONDS)
             seconds = time.monotonic() - began
             time.sleep(0.02)
-            after = used(server)
+            after = [used(server) for server in servers]
             read = ended()
-        took = sorted(end - begin for begin, end in ends)
-        lags = [
-            at - ends[int(key.rpartition(b":")[2])][1]
-            for at, keys in read
-            for key in keys
-            if key.rpartition(b":")[2].isdigit()
+    took = sorted(end - begin for begin, end in ends)
+    lags = sorted(
+        at - ends[int(key.rpartition(b":")[2])][1]
+        for at, keys in read
+        for key in keys
+        if key.rpartition(b":")[2].isdigit()
+    )
+    runs = []
+    for begin, end, waiting in zip(before, after, idle, strict=True):
+        cpu, turns = end[0] - begin[0] - waiting * seconds, end[1] - begin[1]
+        runs.append(Measured(tails, seconds, len(ends), cpu, turns, took[len(took) // 2], lags))
+    return sorted(runs, key=lambda run: -run.cpu)
+
+
+def on_one_server(
+    tails: int, rate: float, follow: Follow, gathering: float = GATHERING, shards: int = 1
+) -> Measured:
+    to_server_cpu()
+    with ValkeyServer() as server:
+        places = [Place(server.port, stream(number)) for number in range(shards)]
+        (run,) = measured([server], Setting(server.url, places, gathering), tails, rate, follow)
+    return run
+
+
+def on_a_cluster(tails: int, rate: float, shards: int) -> list[Measured]:
+    to_server_cpu()
+    with ValkeyCluster() as cluster:
+        places = [
+            Place(cluster.owner(cluster.slot_of(stream(number))).port, stream(number))
+            for number in range(shards)
         ]
-        cpu = after[0] - before[0] - idle * seconds
-        return Measured(
-            tails, seconds, len(ends), cpu, after[1] - before[1], took[len(took) // 2], sorted(lags)
-        )
+        return measured(cluster.nodes, Setting(cluster.url, places), tails, rate, follow)
+
+
+def stream(number: int) -> str:
+    return f"{LOG}:{number}" if number else LOG
 
 
 CPUS = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_setaffinity") else []
@@ -319,7 +377,7 @@ def fitted(runs: list[Measured], entry: float) -> Model:
 def of_an_entry() -> float:
     """Return the seconds of the server's time that an entry in an answer takes."""
     with ValkeyServer() as server:
-        tail = Tail(server.port)
+        tail = Tail(Place(server.port, LOG))
         for number in range(COUNT):
             tail.asked("XADD", LOG, "*", "n", "0123456789ab", "k", f"default:{number}")
         took = []
@@ -337,9 +395,9 @@ def of_an_entry() -> float:
 def main() -> None:
     to_server_cpu()
     entry = of_an_entry()
-    runs = [measured(tails, rate, follow) for rate in RATES for tails in TAILS]
+    runs = [on_one_server(tails, rate, follow) for rate in RATES for tails in TAILS]
     model = fitted(runs, entry)
-    print(f"\nOne server, one log; Python {sys.version.split()[0]}, {SECONDS:g} s each\n")
+    print(f"\nOne server, one stream; Python {sys.version.split()[0]}, {SECONDS:g} s each\n")
     print(
         "| tails | writes a second | server µs a write | by the model | of its time | a `set` takes, p50 ms "
         "| entries an answer | lag p50, ms | p99, ms |"
@@ -349,13 +407,26 @@ def main() -> None:
         print_run(run, model)
     for tails in REAL:
         for rate in RATES[1:]:
-            print_run(measured(tails, rate, follow_really), model, ", real")
-    for tails, rate in MANY:
-        print_run(measured(tails, rate, follow), model)
+            print_run(on_one_server(tails, rate, follow_really), model, ", real")
+    for rate, gathering in MANY:
+        run = on_one_server(1000, rate, follow, gathering)
+        print_run(run, model, "" if gathering == GATHERING else f", gathering {gathering * 1000:.0f} ms")
     print(
         f"\nThe model: a write {model.write * 1e6:.1f} µs, an answer {model.answer * 1e6:.1f} µs, an entry in it "
         f"{model.entry * 1e6:.2f} µs; at most {1 / model.cycle:,.0f} answers a second to a tail\n"
     )
+    print_limits(model)
+    print("\nSeveral streams (`log_shards`)\n")
+    print("| servers | tails | writes a second | streams | µs a write: busiest server | all of them |")
+    print("|---|---:|---:|---:|---:|---:|")
+    for tails, rate in SHARDED:
+        for shards in (1, 4):
+            print_shards("one", shards, [on_one_server(tails, rate, follow, shards=shards)])
+        for shards in (1, 6):
+            print_shards("a cluster of 3", shards, on_a_cluster(tails, rate, shards))
+
+
+def print_limits(model: Model) -> None:
     print("Writes a second that take all of one server's time, by the model\n")
     gathered = (GATHERING, 0.010, 0.025, 0.100)
     heads = [f"entries gather for {each * 1000:.0f} ms" for each in gathered]
@@ -364,6 +435,15 @@ def main() -> None:
     for tails in (1, 16, 64, 100, 250, 500, 1000):
         limits = [f"{model.limit(tails, each - GATHERING):,.0f}" for each in gathered]
         print(f"| {tails:,} | {tails * model.answer * 1000:.1f} | {' | '.join(limits)} |")
+
+
+def print_shards(servers: str, shards: int, runs: list[Measured]) -> None:
+    busiest, total = runs[0].cost, sum(run.cost for run in runs)
+    rate = runs[0].writes / runs[0].seconds
+    print(
+        f"| {servers} | {runs[0].tails} | {rate:,.0f} | {shards} | {busiest:,.0f} | {total:,.0f} |",
+        flush=True,
+    )
 
 
 def print_run(run: Measured, model: Model, kind: str = "") -> None:
