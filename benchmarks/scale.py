@@ -40,7 +40,7 @@ TAILS = (1, 4, 16, 64)
 REAL = (4, 16)
 RATES = (50, 300, 1500)  # writes a second
 MANY = ((5, 0.003), (20, 0.003), (100, 0.1))  # rates, and how long news gather, at which the model is checked
-SHARDED = ((16, 300), (64, 300))  # tails and rates at which several streams are looked at
+SHARDED = ((64, 50), (64, 1000))  # tails and rates at which several streams are looked at
 DRIVEN = 250  # tails that one process drives
 SECONDS = 1.0 if "--short" in sys.argv else 5.0
 GATHERING, COUNT, BLOCK = 0.003, 1000, 1000  # what `Log` does
@@ -422,7 +422,7 @@ def main() -> None:
     for tails, rate in SHARDED:
         for shards in (1, 4):
             print_shards("one", shards, [on_one_server(tails, rate, follow, shards=shards)])
-        for shards in (1, 6):
+        for shards in (1, 8):
             print_shards("a cluster of 3", shards, on_a_cluster(tails, rate, shards))
 
 

@@ -353,7 +353,7 @@ class TestClusterKeys:
             for world in (one, other):
                 until(lambda world=world: gauge(world["default"], "log_lag", 9) < 1)
             for turn, change in enumerate((lambda: cache.delete_many(keys), cache.clear)):
-                assert cache.set_many({key: turn for key in keys}, tags=["tag"]) == []
+                assert cache.set_many(dict.fromkeys(keys, turn), tags=["tag"]) == []
                 until(lambda turn=turn: near.get_many(keys) == dict.fromkeys(keys, turn))
                 change()
                 until(lambda: near.get_many(keys) == {})
