@@ -14,7 +14,6 @@ a tenth of the rounds.
 
 from __future__ import annotations
 
-import asyncio
 import multiprocessing
 import os
 import random
@@ -29,7 +28,6 @@ from typing import Any
 
 import hiredis
 from far import QUOTE, VOID_AND_LOG
-from hits import optional
 from rounds import print_table, sync_rounds
 
 from layercache import Caches
@@ -161,32 +159,6 @@ class Bare:
                 self._near.pop(key.decode(), None)
 
 
-class Cashews:
-    """cashews with its client-side cache, which the server's CLIENT TRACKING keeps; on a loop in a thread."""
-
-    def __init__(self, port: int, verb: str) -> None:
-        self._cache = optional("cashews").Cache()
-        self._cache.setup(f"redis://127.0.0.1:{port}/1", client_side=True)
-        self._loop = asyncio.new_event_loop()
-        threading.Thread(target=self._loop.run_forever, daemon=True).start()
-
-    def fill(self, key: str) -> None:
-        self._run(self._cache.set(key, "old", expire=TTL))
-
-    def get(self, key: str) -> Any:
-        return self._run(self._cache.get(key))
-
-    def change(self, key: str) -> None:
-        self._run(self._cache.delete(key))
-
-    def close(self) -> None:
-        self._run(self._cache.close())
-        self._loop.call_soon_threadsafe(self._loop.stop)
-
-    def _run(self, verb: Any) -> Any:
-        return asyncio.run_coroutine_threadsafe(verb, self._loop).result()
-
-
 CONTESTANTS: dict[str, Callable[[int], Any]] = {
     "layercache delete": lambda port: Ours(port, "delete"),
     "layercache set": lambda port: Ours(port, "set"),
@@ -195,8 +167,6 @@ CONTESTANTS: dict[str, Callable[[int], Any]] = {
     "floor: a dict, PUBLISH and SUBSCRIBE": lambda port: Bare(port, "PUBLISH"),
     "floor: a dict, XADD and XREAD BLOCK": lambda port: Bare(port, "XADD"),
 }
-if optional("cashews"):
-    CONTESTANTS["cashews client_side, delete"] = lambda port: Cashews(port, "delete")
 FLOORS = [name for name in CONTESTANTS if name.startswith("floor")]
 
 
@@ -388,8 +358,6 @@ def cost_tables() -> None:
 
 
 def main() -> None:
-    if conf := optional("django.conf"):
-        conf.settings.configure()
     staleness_tables()
     cost_tables()
 
