@@ -60,6 +60,9 @@ class News:
     def outage_ending(self) -> None:
         pass
 
+    def outage_ended(self) -> None:
+        pass
+
 
 def listening(far: Far, cache: str = "c") -> News:
     """Follow the log, and note what is heard from now on, when the cache has a stamp already."""
@@ -437,7 +440,7 @@ class TestCurrent:
         eventually(far.log.is_current)
 
         confirmed = set()
-        eventually(lambda: confirmed.add(far.log._current_until) or len(confirmed) > 5)
+        eventually(lambda: confirmed.add(far.log.tail.current_until) or len(confirmed) > 5)
 
 
 class HoldsUp(News):
@@ -462,7 +465,7 @@ def a_millisecond_later(server: redis.Redis, far: Far) -> None:
         seconds, micros = server.time()
         return int(seconds * 1000 + micros // 1000)
 
-    eventually(lambda: int(far.log._last.partition(b"-")[0]) < milliseconds())
+    eventually(lambda: int(far.log.tail._last.partition(b"-")[0]) < milliseconds())
 
 
 class TestBreaks:
@@ -550,7 +553,7 @@ class TestBreaks:
 
         with server.pipeline() as at_once:
             at_once.delete(log_at)
-            at_once.xadd(log_at, {"n": "another", "t": "c:*"}, id=far.log._last)
+            at_once.xadd(log_at, {"n": "another", "t": "c:*"}, id=far.log.tail._last)
             at_once.execute()
 
         eventually(lambda: news.losses or news.invalidated_tags)
