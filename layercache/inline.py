@@ -153,6 +153,7 @@ class InlinePort(Chance):
 
     def _start(self, job: Callable[[], None], party: Party) -> threading.Thread | None:
         """Return a thread that does `job`; None where none can be had, as when the interpreter is about to end."""
+
         def led() -> None:
             party.thread = get_ident()
             job()

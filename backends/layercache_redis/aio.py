@@ -364,7 +364,9 @@ class _LoopPools:
         for pool in self._pools.values():
             pool.let_go(nothing)
         if self.tether is not None:
-            with suppress(StopIteration, RuntimeError):  # it ends at once, or is at its end in a thread of the parent
+            with suppress(
+                StopIteration, RuntimeError
+            ):  # it ends at once, or is at its end in a thread of the parent
                 self.tether.aclose().__await__().send(None)
 
     def close(self) -> None:

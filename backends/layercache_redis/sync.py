@@ -168,8 +168,10 @@ def _connected(place: Place, options: RedisOptions, limit: float) -> socket.sock
 class _Pool:
     """The connections to one server: at most so many, handed from caller to caller, the warmest first."""
 
-    def __init__(self, place: Place, servers: Servers, connect: Callable[[Place, float], SyncConnection]) -> None:
-        self._place, self._connect = place, connect
+    def __init__(
+        self, place: Place, servers: Servers, connect: Callable[[Place, float], SyncConnection]
+    ) -> None:
+        self._place, self._servers, self._connect = place, servers, connect
         self._options = servers.options
         self.circuit = servers.circuit(place)
         self._idle: deque[SyncConnection] = deque()

@@ -101,8 +101,6 @@ def main() -> None:
     match WAY:
         case "returns":
             threading.Thread(target=lambda: sys.exit(3)).start()  # which ends that thread, and no more
-        case "closes":
-            world.close()
         case "raises":
             asyncio.run(_raise(world))
         case "is terminated":

@@ -16,7 +16,6 @@ ENDING = str(Path(__file__).with_name("ending.py"))
 # what a program ends with, and the last line that it leaves on standard error
 WAYS: dict[str, tuple[int, str]] = {
     "returns": (0, ""),
-    "closes": (0, ""),
     "raises": (1, "LookupError: of the program's own"),
     "is terminated": (-signal.SIGTERM, ""),
     "goes on": (0, ""),
