@@ -25,15 +25,21 @@ def main() -> dict[str, Any]:
     cache = world["default"]
     follow(cache)
     fill(cache, "near", "v")
+    cache.set("deleted", "v")
     calm = len(sockets())
     os.kill(SERVER, signal.SIGSTOP)
     cache.get("not near")
+    cache.delete("deleted")
+    far = cache._layer.space.layers()[-1]
+    assert far.outbox is not None
+    assert not far.outbox.is_empty
     # a probe waits for an answer; connections that failed are closed, so it is one more than those of the log
     eventually(lambda: far_gauges(cache)["circuits_open"] and len(sockets()) >= calm)
     before = sockets()
 
     def serve(say: Callable[[Any], None], wait: Callable[[], None]) -> None:
         found = {"inherited": len(before & sockets()), "threads": threads()}
+        found["owes"] = not far.outbox.is_empty
         found["open at first"] = far_gauges(cache)["circuits_open"]
         found["without it"] = cache.get("near")
         found["loaded"] = cache.get_or_set("of a worker", lambda: os.getpid()) == os.getpid()
@@ -51,6 +57,8 @@ def main() -> dict[str, Any]:
         worker.tell()
     report["after it"] = [worker.said() for worker in workers]
     eventually(lambda: not far_gauges(cache)["circuits_open"])
+    eventually(lambda: far.outbox.is_empty)
+    report["deleted"] = cache.get("deleted")
     cache.set("after", 1)
     eventually(lambda: cache.get("after") == 1)
     for worker in workers:

@@ -107,6 +107,10 @@ class TestOutage:
             assert child["inherited"] == 0  # the probe's among them
             assert child["threads"] == []
 
+    def test_what_the_parent_owes_it_delivers_itself(self, outage: Any) -> None:
+        assert [child["owes"] for child in outage["in it"]] == [False, False]
+        assert outage["deleted"] is None
+
     def test_children_find_out_for_themselves_and_do_without(self, outage: Any) -> None:
         for child in outage["in it"]:
             assert child["open at first"] == 0
