@@ -117,7 +117,10 @@ class Log:
         with self._lock:
             if self._thread is None and not self._ended.is_set():
                 self._thread = threading.Thread(target=self._follow, name="layercache log", daemon=True)
-                self._thread.start()
+                try:
+                    self._thread.start()
+                except RuntimeError:  # none can be had, as when the interpreter is about to end: reads ask the server
+                    self._thread = None
 
     # -- the thread
 
