@@ -125,6 +125,7 @@ class Cache(Generic[T]):
     def _after_fork(self, new_lock: Callable[[], AbstractContextManager[Any]]) -> None:
         self._flights.reset(new_lock())
         self._layer.tickets.reset(new_lock())
+        self._loop.after_fork()
 
     def unbind(self) -> None:
         """Take the hit path away, so that every verb asks the key space again, and end schedules; for `Caches`."""

@@ -143,10 +143,8 @@ class InlinePort(Chance):
     async def start(
         self, job: Coroutine[Any, Any, None], party: Party, ended: Callable[[object], None], *, apart: bool
     ) -> None:
-        if not apart:
+        if not apart or self._start(lambda: run(job), party) is None:
             await job
-            return
-        self._start(lambda: run(job), party)
 
     def spawn(
         self,
@@ -157,18 +155,26 @@ class InlinePort(Chance):
         self._threads = [thread for thread in self._threads if thread.is_alive()]  # none is, after a fork
         if len(self._threads) >= _MOST_SPAWNED:
             return False
-        self._threads.append(self._start(lambda: run(job(self)), party))
-        return True
+        thread = self._start(lambda: run(job(self)), party)
+        if thread is not None:
+            self._threads.append(thread)
+        return thread is not None
 
-    def _start(self, job: Callable[[], None], party: Party) -> threading.Thread:
+    def _start(self, job: Callable[[], None], party: Party) -> threading.Thread | None:
+        """Return a thread that does `job`; None where none can be had, as when the interpreter is about to end."""
+
         def led() -> None:
             party.thread = get_ident()
             job()
 
-        party.thread = 0
+        caller, party.thread = party.thread, 0
         # it knows what the caller's code knows: the loads that it is part of, and what users keep in their variables
         thread = threading.Thread(target=copy_context().run, args=(led,), name="layercache load", daemon=True)
-        thread.start()
+        try:
+            thread.start()
+        except RuntimeError:
+            party.thread = caller
+            return None
         return thread
 
     async def join(self, flight: Flight, seconds: float) -> bool:
