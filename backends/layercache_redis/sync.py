@@ -47,7 +47,7 @@ R = TypeVar("R")
 _CHUNK = 1 << 16
 
 _making = threading.RLock()
-"""Held while a socket is made and noted: a fork waits for that, or the child would have one that it does not know of."""
+"""Held while a socket is made and noted: a fork waits for that, or its child would not know of one that it has."""
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(
