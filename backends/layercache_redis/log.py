@@ -120,9 +120,8 @@ class Log:
                 try:
                     self._thread.start()
                 except RuntimeError:
-                    self._thread = (
-                        None  # none can be had, as at the end of the interpreter: reads ask the server
-                    )
+                    # none can be had, as at the end of the interpreter: reads ask the server
+                    self._thread = None
 
     # -- the thread
 
