@@ -41,12 +41,14 @@ class MemorySpace(KeySpace):
         tickets: for loads of these keys, voided under the lock with whatever voids them.
         now: the clock that they compare with.
         retired_hits: of records that are gone.
+        trusted_until: what is here is relied on until then; a chain moves it.
     """
 
     def __init__(self, storage: Storage, serializer: Serializer, max_ttl: float) -> None:
         self.records: dict[str, Record] = {}
         self.now = storage.now
         self.retired_hits = 0
+        self.trusted_until = inf
         self._storage, self._loads, self._max_ttl = storage, serializer.loads, max_ttl
         self._origins: dict[Any, Origin] = {}  # by life, or by life and tags where there are some
         self._tagged: dict[str, set[str]] = {}  # by tag, the keys of what is here
@@ -65,7 +67,7 @@ class MemorySpace(KeySpace):
             return None
         with self._storage.lock:  # so that value and times are of one `set`
             now = self.now()
-            if now >= (record.dead_at if stale else record.fresh_until):
+            if now >= (record.dead_at if stale else record.fresh_until) or now >= self.trusted_until:
                 return None
             record.hits += 1
             entry = _entry(record)

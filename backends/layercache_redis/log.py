@@ -55,8 +55,8 @@ class Log:
         node: who we are; our own entries are not news.
     """
 
-    def __init__(self, driver: SyncDriver, name: bytes, node: Node) -> None:
-        self._driver, self._name, self.node = driver, name, node
+    def __init__(self, driver: SyncDriver, name: bytes, node: Node, now: Callable[[], float]) -> None:
+        self._driver, self._name, self.node, self._now = driver, name, node, now
         self._staleness = driver.servers.options.max_staleness
         self._block = min(1.0, self._staleness / 4)  # seconds that the server keeps an unanswered request
         self._listeners: dict[str, list[Listener]] = {}
@@ -142,7 +142,7 @@ class Log:
     def _turn(self, connection: SyncConnection) -> None:
         if not self._last:
             self._mark(connection)
-        sent = monotonic()
+        sent, wall = monotonic(), self._now()
         if sent > self._renew_at:
             self._ask(connection, [("PEXPIRE", self._name, _LIFE)])
             self._renew_at = sent + _RENEWED
@@ -162,6 +162,7 @@ class Log:
         self.entries += len(entries)
         if len(entries) < _COUNT:
             self._current_until = sent + self._staleness
+            self._tell_all(lambda listener: listener.confirmed(wall + self._staleness))
             if entries:
                 self._ended.wait(_GATHERING)
 
@@ -169,11 +170,12 @@ class Log:
         """Begin to follow: what is learnt from now on is kept current by the entries after our own mark."""
         length = self._driver.servers.options.log_length
         mark: Command = ("XADD", self._name, "MAXLEN", "~", length, "*", b"n", self.node.id)
-        sent = monotonic()
+        sent, wall = monotonic(), self._now()
         last, _ = self._ask(connection, [mark, ("PEXPIRE", self._name, _LIFE)])
         self._tell_all(lambda listener: listener.lost_track())
         self._last, self._fields = last, [b"n", self.node.id]
         self._current_until = sent + self._staleness
+        self._tell_all(lambda listener: listener.confirmed(wall + self._staleness))
         self._renew_at = sent + _RENEWED
 
     def _lose_track(self) -> None:

@@ -116,10 +116,16 @@ class RedisSpace(LeasingKeySpace):
     def alate_stamps(self, tags: Sequence[str], mark: bytes | None) -> Coroutine[Any, Any, Stamps | None]:
         return self._aio.run(self._commands.late_stamps(tags, mark))
 
-    def subscribe(self, listener: Listener) -> None:
+    def subscribe(self, listener: Listener) -> bool:
+        self._sync.servers.outages.subscribe(listener)
         self.log.subscribe(self._cache, listener)
         # from now on, not from the first read on: what is read before it is followed cannot be kept near
         self.log.begin()
+        return True
+
+    @property
+    def is_out(self) -> bool:
+        return self._sync.servers.outages.is_on
 
     def gauges(self) -> Mapping[str, int | float]:
         """Return what can be said without asking the server.

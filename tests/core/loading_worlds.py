@@ -12,7 +12,7 @@ from typing import Any
 
 from layercache.codecs.normal import NormalForm
 from layercache.core.flights import Flights
-from layercache.core.layer import Layer
+from layercache.core.layer import Health, Layer
 from layercache.core.loading import Loading
 from layercache.core.policy import Overrides, Plan, Policy
 from layercache.core.tickets import Tickets
@@ -152,7 +152,7 @@ class World:
         MEMORY.close()
         MEMORY.after_fork()  # nobody has a ticket
         space: Any = MEMORY.key_space("c") if kind == "memory" else self.store
-        layer = Layer(kind, kind, space, Tickets(Lock()))
+        layer = Layer(kind, kind, space, Tickets(Lock()), Health("l"))
         # with no near answer the slow path looks through the port, which is where others come between
         space.near = None
         verbs = Verbs(layer, Policy(plan, {}, 1024), NormalForm(MEMORY.serializer))

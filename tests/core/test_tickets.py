@@ -10,16 +10,17 @@ import pytest
 
 from layercache.codecs.normal import NormalForm
 from layercache.core.changes import Add
-from layercache.core.layer import Layer
+from layercache.core.layer import Health, Layer
 from layercache.core.tickets import Fill, Ticket, Tickets
 from layercache.entry import CACHE_TAG, Entry
 from layercache.errors import BackendError
+from layercache.inline import InlinePort
 from layercache.spi import Change, KeySpace, LeasingKeySpace
 from layercache.testing import Clock, StepPort, every_order
 from layercache.testing.contract import open_backend
 from layercache.testing.stepping import Killed, Order, pause
-from layercache_chain import ChainSpace
-from layercache_chain.hearing import Hearing
+from layercache_chain.hearing import Hearing, Trust
+from layercache_chain.space import ChainSpace
 
 CLOCK = Clock()
 BACKEND = open_backend(
@@ -388,7 +389,7 @@ class TestLayer:
     """One load and one change of its key, in every order of their steps, each of which takes a while."""
 
     def world(self, kind: str) -> tuple[Layer, Load]:
-        layer = Layer("l", kind, spaces(kind), Tickets(Lock()))
+        layer = Layer("l", kind, spaces(kind), Tickets(Lock()), Health("l"))
         return layer, Load(layer)
 
     def test_in_no_order_is_what_was_loaded_before_it_there_after_it(self, kind: str, change: str) -> None:
@@ -433,7 +434,7 @@ def test_a_third_partys_two_writes_at_once_and_a_load_leave_nothing_old() -> Non
     layers: list[Layer] = []
 
     def scenario(port: StepPort) -> list[Any]:
-        layer = Layer("l", "shelf", Shelf(), Tickets(Lock()))
+        layer = Layer("l", "shelf", Shelf(), Tickets(Lock()), Health("l"))
         layers.append(layer)
         load = Load(layer)
         return [
@@ -455,11 +456,12 @@ class Chain:
     def __init__(self, near: str, far: KeySpace | None = None) -> None:
         self.near, self.far = spaces(near), far or Shelf()
         self.layers = [
-            Layer(name, name, space, Tickets(Lock()), forgiving=True)
+            Layer(name, name, space, Tickets(Lock()), Health(name), forgiving=True)
             for name, space in (("near", self.near), ("far", self.far))
         ]
         self.space = ChainSpace(self.layers, CLOCK)
-        self.hearing = Hearing(self.near, self.layers[0].tickets)
+        trust = Trust(None, serves=True)
+        self.hearing = Hearing(self.layers[1], self.layers[:1], trust, InlinePort(CLOCK))
 
     def change(self, port: StepPort, verb: str) -> Coroutine[Any, Any, Any]:
         space = self.space

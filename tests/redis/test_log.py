@@ -59,6 +59,9 @@ class News:
     def outage_ending(self) -> None:
         pass
 
+    def outage_ended(self) -> None:
+        pass
+
 
 def listening(far: Far, cache: str = "c") -> News:
     """Follow the log, and note what is heard from now on, when the cache has a stamp already."""
