@@ -7,7 +7,7 @@ import random
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -55,6 +55,9 @@ class Fleet:
     def is_well(self) -> bool:
         return not any(state["out"] or state["owes"] or state["lag"] > MAX_STALENESS for state in self.states())
 
+    def until_well(self) -> None:
+        until(self.is_well, within=10)
+
     def end(self) -> list[dict[str, Any]]:
         for process in self.processes:
             process.tell("end")
@@ -85,13 +88,109 @@ def fleet() -> Iterator[Fleet]:
         yield Fleet(server, proxies, processes)
 
 
-def test_calm(fleet: Fleet, tmp_path: Path) -> None:
+# -- weather
+
+
+Weather = Callable[[Fleet, random.Random], AbstractContextManager[Any]]
+
+
+@contextmanager
+def latency(fleet: Fleet, chance: random.Random) -> Iterator[None]:
+    with ExitStack() as begun:
+        for proxy in fleet.proxies:
+            begun.enter_context(proxy.delay(chance.choice([0, 0.005, 0.03, 0.06])))
+        yield
+
+
+@contextmanager
+def cuts(fleet: Fleet, chance: random.Random) -> Iterator[None]:
+    with ExitStack() as begun:
+        for proxy in fleet.proxies:
+            begun.enter_context(proxy.cut(one_in=chance.choice([5, 20, 50]), requests=True))
+        yield
+
+
+def a_black_hole(fleet: Fleet, chance: random.Random) -> AbstractContextManager[Any]:
+    return chance.choice(fleet.proxies).freeze()
+
+
+def a_slow_drip(fleet: Fleet, chance: random.Random) -> AbstractContextManager[Any]:
+    return chance.choice(fleet.proxies).drip(chance.choice([2_000, 20_000]))
+
+
+def a_refusal(fleet: Fleet, chance: random.Random) -> AbstractContextManager[Any]:
+    return chance.choice(fleet.proxies).down()
+
+
+def flapping(fleet: Fleet, chance: random.Random) -> AbstractContextManager[Any]:
+    return chance.choice(fleet.proxies).flap("60ms", "30ms")
+
+
+@contextmanager
+def a_server_that_hangs(fleet: Fleet, chance: random.Random) -> Iterator[None]:
+    fleet.server.pause()
+    yield
+    fleet.server.resume()
+
+
+@contextmanager
+def a_server_that_crashes(fleet: Fleet, chance: random.Random) -> Iterator[None]:
+    fleet.server.kill()
+    yield
+    fleet.server.start()
+
+
+@contextmanager
+def a_process_that_stands_still(fleet: Fleet, chance: random.Random) -> Iterator[None]:
+    process = chance.choice(fleet.processes)
+    process.signal(signal.SIGSTOP)
+    yield
+    process.signal(signal.SIGCONT)
+
+
+WEATHER: list[Weather] = [
+    latency,
+    cuts,
+    a_black_hole,
+    a_slow_drip,
+    a_refusal,
+    flapping,
+    a_server_that_hangs,
+    a_server_that_crashes,
+    a_process_that_stands_still,
+]
+
+
+def test_in_all_weather(fleet: Fleet, tmp_path: Path) -> None:
+    chance = random.Random(SEED)
     fleet.begin(tmp_path, SEED)
-    until(fleet.is_well)
-    time.sleep(3)
+    fleet.until_well()
+    for weather in chance.sample(WEATHER, len(WEATHER)):
+        with weather(fleet, chance):
+            t = time.monotonic()
+            time.sleep(chance.choice([0.2, 0.5]))
+            print(weather.__name__, t, time.monotonic())
+        time.sleep(0.15)
+    fleet.until_well()
+    time.sleep(MAX_STALENESS)
     reports = fleet.end()
     for r in reports: print(r)
     began = time.monotonic()
     events = events_of(*fleet.histories)
-    for o in objections(events, MAX_STALENESS)[:10]: print(o)
+    for late in (True, False):
+        found = wrong(events, late=late)
+        print(late, len(found))
+        for o in found[:10]: print(o)
     print(len(events), time.monotonic() - began)
+    for e in sorted(events, key=lambda e: e.began):
+        if e.operation in ("outage", ): print(e)
+
+
+def wrong(events, **options):
+    return [o for o in objections(events, MAX_STALENESS, **options) if not was_waited_for(o)]
+
+
+def was_waited_for(objection):
+    """Whether the value was that of a load which was under way here when the caller asked: it boarded that, whatever was done meanwhile."""
+    load = objection.written
+    return load is not None and load.operation == "load" and load.node == objection.read.node and objection.read.began <= load.ended
