@@ -276,14 +276,23 @@ class Cache(Generic[T]):
         """As `clear`, without blocking the event loop."""
         await self._verbs.clear(self._loop, strict=strict)
 
-    def invalidate(self, *tags: str, strict: bool = False) -> None:
+    def invalidate(self, *tags: str, soft: bool = False, strict: bool = False) -> None:
         """Drop every entry that carries one of `tags`, whatever their number, and void the loads that are under way for
-        such; raises `InvalidOption` for what is no tag. `strict` as for `delete`."""
-        run(self._verbs.invalidate(self._inline, tags, strict=strict))
+        such.
 
-    async def ainvalidate(self, *tags: str, strict: bool = False) -> None:
+        Args:
+            tags: the names.
+            soft: the entries are stale from now on, for the rest of their lives, and not gone: `get` finds nothing, and
+                `get_or_set` serves them as it does all that is stale.
+            strict: as for `delete`.
+
+        Raises `InvalidOption` for what is no tag.
+        """
+        run(self._verbs.invalidate(self._inline, tags, soft, strict=strict))
+
+    async def ainvalidate(self, *tags: str, soft: bool = False, strict: bool = False) -> None:
         """As `invalidate`, without blocking the event loop."""
-        await self._verbs.invalidate(self._loop, tags, strict=strict)
+        await self._verbs.invalidate(self._loop, tags, soft, strict=strict)
 
     # -- loading
 

@@ -184,10 +184,11 @@ class KeySpace(ABC):
         """
         return tuple((tag, 0) for tag in tags)
 
-    def invalidate(self, tags: Sequence[str]) -> None:
-        """Make every entry that carries one of `tags` invalid: its tags are those of `entry.stamps`.
+    def invalidate(self, tags: Sequence[str], soft: bool = False) -> None:
+        """Make every entry that carries one of `tags` invalid: its tags are those of `entry.stamps`. With `soft` it is
+        stale from now on, whatever is left of its life, and dead when it would have been; see `Entry.made_stale`.
 
-        A store that cannot find them drops everything, which is never wrong.
+        A store that cannot find them drops everything, which is never wrong; so may one that cannot make them stale.
         """
         self.clear()
 
@@ -242,8 +243,8 @@ class KeySpace(ABC):
     def astamps(self, tags: Sequence[str]) -> Coroutine[Any, Any, Stamps]:
         return self._twin(self.stamps, tags)
 
-    def ainvalidate(self, tags: Sequence[str]) -> Coroutine[Any, Any, None]:
-        return self._twin(self.invalidate, tags)
+    def ainvalidate(self, tags: Sequence[str], soft: bool = False) -> Coroutine[Any, Any, None]:
+        return self._twin(self.invalidate, tags, soft)
 
     async def _twin(self, operation: Callable[..., R], *args: Any) -> R:
         if not self.blocks:
@@ -322,8 +323,9 @@ class Listener(Protocol):
         """Another process has written or deleted `key`."""
         ...
 
-    def invalidated(self, tag: str, stamp: int) -> None:
-        """Somebody, perhaps we, has given `tag` (`*` for the whole cache) a new stamp."""
+    def invalidated(self, tag: str, stamp: int, soft: bool) -> None:
+        """Somebody, perhaps we, has given `tag` (`*` for the whole cache) a new stamp; where that was `soft`, what
+        carries the former one is stale, not gone."""
         ...
 
     def restamped(self, tag: str, stamp: int) -> None:

@@ -59,7 +59,9 @@ class Deliveries:
         self._ended.set()
 
     def close(self) -> None:
-        """Try once more, and say what is left."""
+        """Try once more, and say what is left; closing it twice is harmless."""
+        if self._ended.is_set():
+            return
         self.end()
         with self._lock:
             thread = self._thread

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from threading import Lock
 
 from layercache.core.layer import Layer
+from layercache.core.outbox import Owed
 from layercache.core.port import Port
 from layercache.entry import CACHE_TAG
 from layercache.inline import run
@@ -93,10 +94,10 @@ class Hearing:
             with layer.tickets.writing((key,)):
                 layer.space.delete(key)
 
-    def invalidated(self, tag: str, stamp: int) -> None:
+    def invalidated(self, tag: str, stamp: int, soft: bool) -> None:
         for layer in self._nearer:
             layer.tickets.void_tags((tag,))
-            layer.space.invalidate((tag,))
+            layer.space.invalidate((tag,), soft)
 
     def restamped(self, tag: str, stamp: int) -> None:
         """What is near is as right as it was. The first write of a cache makes its stamp, which is such news."""
@@ -113,7 +114,7 @@ class Hearing:
     def lost_writes(self) -> None:
         """What is far is of the past, and nobody knows what of it: all of it has to go."""
         if self.layer.outbox is not None:
-            self.layer.outbox.owe_clear()
+            self.layer.outbox.owe(Owed(tags=(CACHE_TAG,)))
 
     def confirmed(self, until: float) -> None:
         self.confirmed_until = until

@@ -23,6 +23,7 @@ from threading import Lock
 from typing import Any
 
 from layercache.core.layer import Layer
+from layercache.core.outbox import Owed
 from layercache.core.port import Port
 from layercache.core.tickets import Ticket
 from layercache.entry import CACHE_TAG, Entry, Stamps
@@ -164,7 +165,7 @@ class ChainSpace(LeasingKeySpace):
                         failed.append(layer)
                 for layer in failed:
                     if changed is not None and layer.outbox is not None:
-                        layer.outbox.owe_keys((key,))
+                        layer.outbox.owe(Owed((key,)))
         return changed
 
     def _degraded(self, port: Port, entry: Entry) -> Entry:
@@ -194,12 +195,13 @@ class ChainSpace(LeasingKeySpace):
                 for layer in reversed(self._layers):
                     await layer.clear(port)
 
-    async def _invalidate(self, port: Port, tags: Sequence[str]) -> None:
+    async def _invalidate(self, port: Port, tags: Sequence[str], soft: bool) -> None:
         for layer in self._nearer:
             layer.tickets.void_tags(tags)
-        async with _OrForget(self._nearer, lambda layer: layer.invalidate(port, tags)):
+        async with _OrForget(self._nearer, lambda layer: layer.invalidate(port, tags, soft)):
             for layer in reversed(self._layers):
-                await layer.invalidate(port, tags)  # a near one voids the tickets that were opened meanwhile
+                # a near one voids the tickets that were opened meanwhile
+                await layer.invalidate(port, tags, soft)
 
     async def _stamps(self, port: Port, tags: Sequence[str]) -> Stamps:
         """Return the stamps of the farthest layer; where it does not answer, what a near one goes by: the names."""
@@ -333,11 +335,11 @@ class ChainSpace(LeasingKeySpace):
     async def astamps(self, tags: Sequence[str]) -> Stamps:
         return await self._stamps(self._loop, tags)
 
-    def invalidate(self, tags: Sequence[str]) -> None:
-        run(self._invalidate(self._inline, tags))
+    def invalidate(self, tags: Sequence[str], soft: bool = False) -> None:
+        run(self._invalidate(self._inline, tags, soft))
 
-    async def ainvalidate(self, tags: Sequence[str]) -> None:
-        await self._invalidate(self._loop, tags)
+    async def ainvalidate(self, tags: Sequence[str], soft: bool = False) -> None:
+        await self._invalidate(self._loop, tags, soft)
 
     def lease_many(
         self, keys: Sequence[str], token: bytes, seconds: float, after: float = 0.0, tags: Sequence[str] = ()

@@ -85,7 +85,7 @@ class _Heard:
     def written(self, key: str) -> None:
         pass
 
-    def invalidated(self, tag: str, stamp: int) -> None:
+    def invalidated(self, tag: str, stamp: int, soft: bool) -> None:
         self.stamps.forget(tag, unless=stamp)
 
     def restamped(self, tag: str, stamp: int) -> None:

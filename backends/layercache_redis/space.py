@@ -80,11 +80,11 @@ class RedisSpace(LeasingKeySpace):
     def astamps(self, tags: Sequence[str]) -> Coroutine[Any, Any, Stamps]:
         return self._aio.run(self._commands.stamps(tags))
 
-    def invalidate(self, tags: Sequence[str]) -> None:
-        self._sync.run(self._commands.invalidate(tags))
+    def invalidate(self, tags: Sequence[str], soft: bool = False) -> None:
+        self._sync.run(self._commands.invalidate(tags, soft))
 
-    def ainvalidate(self, tags: Sequence[str]) -> Coroutine[Any, Any, None]:
-        return self._aio.run(self._commands.invalidate(tags))
+    def ainvalidate(self, tags: Sequence[str], soft: bool = False) -> Coroutine[Any, Any, None]:
+        return self._aio.run(self._commands.invalidate(tags, soft))
 
     def lease_many(
         self, keys: Sequence[str], token: bytes, seconds: float, after: float = 0.0, tags: Sequence[str] = ()
@@ -132,14 +132,16 @@ class RedisSpace(LeasingKeySpace):
 
         `foreign`: how often something under a key of this cache was not its own. `circuits_open`, `circuit_openings`:
         how many servers are left alone now, and how often one was. `log_entries`: of other processes and ours, heard.
-        `log_losses`: how often track was lost, and everything forgotten. `log_lag`: seconds since what is known was
-        confirmed; left out until it was once.
+        `log_losses`: how often track was lost, and everything forgotten; `log_set_backs`: how often of these as the
+        server had lost writes. `log_lag`: seconds since what is known was confirmed; left out until it was once.
         """
-        heard = {"log_lag": self.log.lag} if self.log.lag < float("inf") else {}
+        tail = self.log.tail
+        heard = {"log_lag": tail.lag} if tail.lag < float("inf") else {}
         return {
             "foreign": self._commands.foreign,
             **self._sync.servers.gauges(),
-            "log_entries": self.log.entries,
-            "log_losses": self.log.losses,
+            "log_entries": tail.entries,
+            "log_losses": tail.losses,
+            "log_set_backs": tail.set_backs,
             **heard,
         }

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from layercache.core.outbox import Outbox
+from layercache.core.outbox import Outbox, Owed
 from layercache.core.port import Port
 from layercache.core.tickets import Ticket, Tickets
 from layercache.entry import CACHE_TAG, Entry, Stamps
@@ -182,7 +182,7 @@ class Layer:
     # -- writing
 
     async def write(self, port: Port, key: str, entry: Entry) -> bool:
-        return await self._change(port.write(self.space, key, entry), (key,), False)
+        return await self._change(port.write(self.space, key, entry), Owed((key,)), False)
 
     async def write_many(self, port: Port, entries: Mapping[str, Entry]) -> list[str]:
         """As the key space's; where that fails and is forgiven, none is kept."""
@@ -191,9 +191,11 @@ class Layer:
     async def try_write_many(self, port: Port, entries: Mapping[str, Entry]) -> tuple[bool, list[str]]:
         """Return whether the store answered, and the keys of those that are not kept."""
         failed = False, list(entries)
-        answered, refused = await self._change(_answer(port.write_many(self.space, entries)), entries, failed)
+        answered, refused = await self._change(
+            _answer(port.write_many(self.space, entries)), Owed(entries), failed
+        )
         if answered and refused and self.outbox is not None:
-            self.outbox.owe_keys(refused)  # a server that refuses a write may have kept what was there
+            self.outbox.owe(Owed(refused))  # a server that refuses a write may have kept what was there
         return answered, refused
 
     async def update(self, port: Port, key: str, change: Change) -> Entry | None:
@@ -217,62 +219,48 @@ class Layer:
 
     async def delete(self, port: Port, key: str, *, strict: bool = False) -> bool:
         deletion = port.delete(self.space, key)
-        return await self._change(deletion, (key,), False, strict=strict)
+        return await self._change(deletion, Owed((key,)), False, strict=strict)
 
     async def delete_many(self, port: Port, keys: Sequence[str], *, strict: bool = False) -> int:
         """Drop `keys` and return how many there were; `strict` raises `BackendError` where one may not be gone."""
-        return await self._change(port.delete_many(self.space, keys), keys, 0, strict=strict)
+        return await self._change(port.delete_many(self.space, keys), Owed(keys), 0, strict=strict)
 
     async def clear(self, port: Port, *, strict: bool = False) -> None:
-        await self._change(port.clear(self.space), None, None, (CACHE_TAG,), strict=strict)
+        await self._change(port.clear(self.space), Owed(tags=(CACHE_TAG,)), None, strict=strict)
 
     async def stamps(self, port: Port, tags: Sequence[str]) -> Stamps:
         """Return what an entry with `tags` has to carry that is stored now."""
         return await self._tried(port.stamps(self.space, tags), ())
 
-    async def invalidate(self, port: Port, tags: Sequence[str], *, strict: bool = False) -> None:
-        await self._change(port.invalidate(self.space, tags), None, None, tags, strict=strict)
+    async def invalidate(
+        self, port: Port, tags: Sequence[str], soft: bool = False, *, strict: bool = False
+    ) -> None:
+        owed = Owed(tags=tags, soft=soft)
+        await self._change(port.invalidate(self.space, tags, soft), owed, None, strict=strict)
 
     async def _change(
-        self,
-        operation: Coroutine[Any, Any, R],
-        keys: Collection[str] | None,
-        otherwise: R,
-        tags: Sequence[str] = (),
-        *,
-        strict: bool = False,
+        self, operation: Coroutine[Any, Any, R], owed: Owed, otherwise: R, *, strict: bool = False
     ) -> R:
-        """Make a change that voids the tickets of what it changes: of `keys`, or where that is None of `tags`."""
+        """Make a change, which voids the tickets of what it changes; `owed` where it does not arrive."""
         if not self._registers:
-            result = await self._changed(operation, keys, tags, otherwise, strict=strict)
+            result = await self._changed(operation, owed, otherwise, strict=strict)
         else:
-            with self.tickets.clearing() if keys is None else self.tickets.writing(keys):
-                result = await self._changed(operation, keys, tags, otherwise, strict=strict)
-        if strict and self.space.owes(keys or (), tags):
+            with self.tickets.clearing() if owed.tags else self.tickets.writing(owed.keys):
+                result = await self._changed(operation, owed, otherwise, strict=strict)
+        if strict and self.space.owes(owed.keys, owed.tags):
             raise BackendError(
                 self.name, "the change did not reach every layer; it will when they answer again"
             )
         return result
 
     async def _changed(
-        self,
-        operation: Coroutine[Any, Any, R],
-        keys: Iterable[str] | None,
-        tags: Sequence[str],
-        otherwise: R,
-        *,
-        strict: bool,
+        self, operation: Coroutine[Any, Any, R], owed: Owed, otherwise: R, *, strict: bool
     ) -> R:
         try:
             result = await operation
         except BackendError as error:
             if self.outbox is not None:
-                if keys is not None:
-                    self.outbox.owe_keys(keys)
-                elif CACHE_TAG in tags:
-                    self.outbox.owe_clear()
-                else:
-                    self.outbox.owe_tags(tags, soft=False)
+                self.outbox.owe(owed)
             self._failed(error)
             if strict:
                 raise

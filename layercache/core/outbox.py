@@ -11,20 +11,34 @@ Rules:
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import Any, NamedTuple
 
 from layercache.core.port import Port
-from layercache.entry import Entry
+from layercache.entry import CACHE_TAG, Entry
 from layercache.spi import KeySpace
 
-__all__ = ["Outbox"]
+__all__ = ["Outbox", "Owed"]
 
 log = logging.getLogger("layercache.layer")
 
 _AT_ONCE = 1000
 """Keys that are dropped by one operation of the store."""
+
+
+class Owed(NamedTuple):
+    """The invalidation that takes the place of a change which does not arrive.
+
+    Attributes:
+        keys: that are to be dropped.
+        tags: that are to have new stamps; `*` for the whole cache.
+        soft: whether these are to be made stale, not dropped.
+    """
+
+    keys: Collection[str] = ()
+    tags: Collection[str] = ()
+    soft: bool = False
 
 
 class Outbox:
@@ -68,30 +82,21 @@ class Outbox:
 
     # -- owing
 
-    def owe_keys(self, keys: Iterable[str]) -> None:
-        """Owe the deletion of `keys`."""
+    def owe(self, owed: Owed) -> None:
         with self._lock:
             self._turn += 1
-            self._keys.update(dict.fromkeys(keys, self._turn))
-            self._owe()
-
-    def owe_tags(self, tags: Iterable[str], *, soft: bool) -> None:
-        """Owe new stamps for `tags`; `soft` ones, unless others are owed already."""
-        with self._lock:
-            self._turn += 1
-            for tag in tags:
-                is_soft = soft and self._tags.get(tag, (0, True))[1]
+            self._keys.update(dict.fromkeys(owed.keys, self._turn))
+            for tag in owed.tags:
+                # once it is to be dropped, to be stale is not enough
+                is_soft = owed.soft and self._tags.get(tag, (0, True))[1]
                 self._tags[tag] = self._turn, is_soft
-            self._owe()
+            if CACHE_TAG in owed.tags:
+                self._everything = self._turn
+            self._bound()
+            self.is_empty = False
+        self._noticed()
 
-    def owe_clear(self) -> None:
-        """Owe a new stamp for the whole cache."""
-        with self._lock:
-            self._turn += 1
-            self._everything = self._turn
-            self._owe()
-
-    def _owe(self) -> None:
+    def _bound(self) -> None:
         if not self._everything and len(self._keys) + len(self._tags) > self._most:
             self._everything = self._turn
             self.overflows += 1
@@ -102,8 +107,6 @@ class Outbox:
         if self._everything:  # which is all of it, and more
             self._keys.clear()
             self._tags.clear()
-        self.is_empty = False
-        self._noticed()
 
     # -- withholding
 
@@ -116,7 +119,7 @@ class Outbox:
         tags = self._tags
         return not tags or not any(tag in tags for tag, _ in entry.stamps)
 
-    def owes(self, keys: Iterable[str] = (), tags: Iterable[str] = ()) -> bool:
+    def owes(self, keys: Collection[str] = (), tags: Collection[str] = ()) -> bool:
         """Whether one of these did not reach the layer yet; `*` among the tags is a clear."""
         if self.is_empty:
             return False
@@ -139,7 +142,7 @@ class Outbox:
             for soft in (False, True):
                 alike = [tag for tag, (_, is_soft) in tags.items() if is_soft is soft]
                 if alike:
-                    await port.invalidate(space, alike)
+                    await port.invalidate(space, alike, soft)
             self._settle(turn)
 
     def _settle(self, turn: int) -> None:

@@ -141,11 +141,13 @@ class Verbs:
     async def clear(self, port: Port, *, strict: bool = False) -> None:
         await self.layer.clear(port, strict=strict)
 
-    async def invalidate(self, port: Port, tags: Sequence[str], *, strict: bool = False) -> None:
+    async def invalidate(
+        self, port: Port, tags: Sequence[str], soft: bool = False, *, strict: bool = False
+    ) -> None:
         tags = checked_tags(tags)
         if not tags:
             raise InvalidOption("no tag is named; clear() drops everything")
-        await self.layer.invalidate(port, tags, strict=strict)
+        await self.layer.invalidate(port, tags, soft, strict=strict)
 
     # -- shared with loading
 

@@ -37,7 +37,8 @@ def entry(value: str, *tags: str) -> Entry:
 
 
 def value(found: Entry | None) -> Any:
-    return found and found.value
+    """What is there and fresh."""
+    return found.value if found is not None and found.fresh_until > CLOCK() else None
 
 
 # -- by themselves
@@ -180,6 +181,7 @@ CHANGES: dict[str, Callable[[Any], Any]] = {
     "delete_many": lambda space: space.delete_many(["j", "k"]),
     "clear": lambda space: space.clear(),
     "invalidate": lambda space: space.invalidate(["t"]),
+    "invalidate softly": lambda space: space.invalidate(["t"], soft=True),
     "invalidate all": lambda space: space.invalidate([CACHE_TAG]),
 }
 LEAVES = {"set": NEW, "set_many": NEW, "put_text": NEW, "update": NEW, "add": NEW}
@@ -345,6 +347,7 @@ LAYER_CHANGES: dict[str, Callable[[Layer, StepPort], Coroutine[Any, Any, Any]]] 
     "delete_many": lambda layer, port: layer.delete_many(port, ["j", "k"]),
     "clear": lambda layer, port: layer.clear(port),
     "invalidate": lambda layer, port: layer.invalidate(port, ["t"]),
+    "invalidate softly": lambda layer, port: layer.invalidate(port, ["t"], soft=True),
 }
 
 
@@ -475,13 +478,13 @@ class Chain:
             case "clear":
                 return space._clear(port)
             case _:
-                return space._invalidate(port, ["t"])
+                return space._invalidate(port, ["t"], verb == "invalidate softly")
 
     def left(self) -> tuple[Any, Any]:
         return value(self.near.get("k")), value(self.far.get("k"))
 
 
-VERBS = ("set", "delete", "update", "clear", "invalidate")
+VERBS = ("set", "delete", "update", "clear", "invalidate", "invalidate softly")
 both = pytest.mark.parametrize("near", ["memory", "a third party's"])
 
 
@@ -585,7 +588,9 @@ class TestChain:
             assert [len(layer.tickets) for layer in chain.layers] == [0, 0], order
             assert chain.space._granted == {}, order
 
-    @pytest.mark.parametrize("news", ["written", "invalidated", "all invalidated", "lost_track"])
+    @pytest.mark.parametrize(
+        "news", ["written", "invalidated", "softly invalidated", "all invalidated", "lost_track"]
+    )
     @pytest.mark.parametrize("by", ["a read", "a lease"])
     def test_what_the_log_says_of_others_changes_voids_a_read_in_flight(
         self, near: str, news: str, by: str
@@ -596,8 +601,9 @@ class TestChain:
             chain.far.set("k", entry(OLD, "t"))
             heard: dict[str, Callable[[], None]] = {
                 "written": lambda: chain.hearing.written("k"),
-                "invalidated": lambda: chain.hearing.invalidated("t", 7),
-                "all invalidated": lambda: chain.hearing.invalidated(CACHE_TAG, 7),
+                "invalidated": lambda: chain.hearing.invalidated("t", 7, soft=False),
+                "softly invalidated": lambda: chain.hearing.invalidated("t", 7, soft=True),
+                "all invalidated": lambda: chain.hearing.invalidated(CACHE_TAG, 7, soft=False),
                 "lost_track": chain.hearing.lost_track,
             }
 
@@ -699,7 +705,7 @@ class TestChainOfWhichTheFartherLayerIsDown:
         late = chain.space.late_stamps(["t"], None)
         assert late == (("t", 0),)
 
-        chain.hearing.invalidated("t", 7)
+        chain.hearing.invalidated("t", 7, soft=False)
 
         assert chain.space.fill_many(b"a", {"k": entry(OLD, "t"), "l": entry("loaded")}) == ["k"]
         assert chain.near.get("k") is None
