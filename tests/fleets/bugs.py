@@ -31,6 +31,7 @@ BUGS: dict[str, Iterable[Patch]] = {
         (Hearing, news, lambda self, *args: None) for news in ("written", "invalidated")
     ],
     "what could not be invalidated in an outage never is": [(Outbox, "owe", lambda self, owed: None)],
+    "a server that was set back is believed": [(Hearing, "lost_writes", lambda self: None)],
     "nobody hears of changes": [NO_LOG],  # which is no bug as long as nobody relies on what is near
     "nobody hears of changes, and what is near is relied on": [NO_LOG, (Trust, "weigh", _trust_for_ever)],
 }

@@ -158,15 +158,15 @@ def a_server_that_comes_back_empty(fleet: Fleet, chance: Random) -> Iterator[Non
 
 @contextmanager
 def a_server_that_comes_back_as_it_was(fleet: Fleet, chance: Random) -> Iterator[None]:
+    saved = time.monotonic()
     fleet.server.ask("SAVE")
     time.sleep(2 * MAX_STALENESS)
     fleet.server.kill()
-    killed = time.monotonic()
     yield
     fleet.server.start()
     fleet.until_well()
     (fleet.server.folder / "dump.rdb").unlink()
-    fleet.note(Event(EVERY_NODE, "outage", began=killed, ended=time.monotonic()))
+    fleet.note(Event(EVERY_NODE, "outage", began=saved, ended=time.monotonic()))
 
 
 @contextmanager
@@ -186,6 +186,7 @@ WEATHER: dict[str, Weather] = {
     "flapping": somewhere(lambda proxy: proxy.flap("60ms", "40ms")),
     "a server that hangs": a_server_that_hangs,
     "a server that comes back empty": a_server_that_comes_back_empty,
+    "a server that comes back as it was": a_server_that_comes_back_as_it_was,
     "a process that stands still": a_process_that_stands_still,
 }
 
@@ -328,6 +329,25 @@ def test_a_change_that_was_made_in_an_outage(led: Led) -> None:
         become_well,
         write_and_read_elsewhere,
         change_in_an_outage,
+        become_well,
+        wait_and_read_elsewhere,
+        keys=CHANGES.values(),
+    )
+
+
+@with_and_without("a server that was set back is believed")
+def test_a_change_that_the_server_lost(led: Led) -> None:
+    def change_and_lose_that(fleet: Fleet) -> None:
+        fleet.server.ask("SAVE")
+        make_changes(fleet, 0)
+        fleet.server.kill()
+        fleet.server.start()
+        (fleet.server.folder / "dump.rdb").unlink()
+
+    led.sees(
+        become_well,
+        write_and_read_elsewhere,
+        change_and_lose_that,
         become_well,
         wait_and_read_elsewhere,
         keys=CHANGES.values(),
