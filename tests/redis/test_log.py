@@ -581,8 +581,8 @@ with Caches(json.loads(sys.argv[1])) as world:
     while not (cache.get("k") and cache.stats().layers[0].hits):
         time.sleep(0.01)
     sys.setswitchinterval(1)  # the log's thread has no chance to hear the news before we ask
-    print(cache.get("k"), flush=True)
     then = time.monotonic()
+    print(cache.get("k"), flush=True)
     while (now := time.monotonic()) < then + 0.25:
         then = now
         assert cache.get("k") is not None
