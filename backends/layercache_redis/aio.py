@@ -25,7 +25,14 @@ from redis.exceptions import RedisError
 from layercache.errors import BackendError
 from layercache_redis.circuit import Circuit
 from layercache_redis.commands import Steps
-from layercache_redis.driver import ConnectionEnded, Servers, no_answer, translated, unreachable
+from layercache_redis.driver import (
+    ConnectionEnded,
+    Servers,
+    forget_unsent,
+    no_answer,
+    translated,
+    unreachable,
+)
 from layercache_redis.options import Place
 from layercache_redis.topology import Topology
 from layercache_redis.wire import Command, Greeting, NotPrimary, Refusal, new_reader, packed, tls_context
@@ -182,6 +189,8 @@ class _Connection(asyncio.Protocol):
         if self._timer is not None:
             self._timer.cancel()
         if self._transport is not None:
+            if self._owed:
+                forget_unsent(self._transport.get_extra_info("socket"))
             self._transport.abort()
         while self._owed:
             taker, _, _, deadline = self._owed.popleft()

@@ -27,7 +27,14 @@ from redis.exceptions import InvalidResponse, RedisError
 
 from layercache.inline import run
 from layercache_redis.commands import Steps
-from layercache_redis.driver import ConnectionEnded, Servers, no_answer, translated, unreachable
+from layercache_redis.driver import (
+    ConnectionEnded,
+    Servers,
+    forget_unsent,
+    no_answer,
+    translated,
+    unreachable,
+)
 from layercache_redis.options import Place, RedisOptions
 from layercache_redis.topology import Topology
 from layercache_redis.wire import Command, Greeting, NotPrimary, Refusal, new_reader, packed, tls_context
@@ -123,6 +130,11 @@ class SyncConnection:
     def close(self) -> None:
         self._socket.close()
 
+    def abandon(self) -> None:
+        """As `close`, in the middle of an exchange: what was not sent yet is not sent any more."""
+        forget_unsent(self._socket)
+        self._socket.close()
+
     def shut(self) -> None:
         """End an exchange that another thread waits in: it sees the connection end."""
         with suppress(OSError):
@@ -178,7 +190,8 @@ class _Pool:
         try:
             replies = connection.exchange(data, len(commands), deadline)
         except BaseException as error:  # a reply may still come, and would be taken for another's
-            self._drop(connection)
+            connection.abandon()
+            self._uncount()
             if isinstance(error, ConnectionEnded):
                 circuit.ended(connection.made, error)
             elif isinstance(error, RedisError):
@@ -191,6 +204,8 @@ class _Pool:
             self._drop(connection)
         else:
             self._idle.append(connection)
+            if self._servers.ended.is_set():
+                self.close()  # nobody else will
             if self._waiting:
                 with self._changed:
                     self._changed.notify()
