@@ -34,7 +34,8 @@ def hit_path(near: Near, form: NormalForm, slow: Slow) -> dict[str, Callable[...
         form: how values come back.
         slow: the verbs that take over when there is no hit, by name.
     """
-    restored = isinstance(form, TypedForm) or form.by_reference
+    # what another process has pickled, this one may have no code for
+    restored = isinstance(form, TypedForm) or form.by_reference or form.serializer.names_code
     return (_restored if restored else _plain)(near, form, slow)
 
 

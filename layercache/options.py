@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Annotated, Any, Final, TypeVar, cast, dataclass_transform
 
 from pydantic import (
@@ -26,12 +26,13 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails
 
-from layercache.codecs.pipeline import order_fault
+from layercache.codecs.pipeline import order_fault, unsealed_fault
+from layercache.codecs.seals import RIGHT_KEY, SealKey
 from layercache.durations import parse_duration, spell_duration
 from layercache.errors import Fault, InvalidTtl, UnknownStage, suggestion
 from layercache.registry import stage_named
 from layercache.sizes import parse_size, spell_size
-from layercache.spi import Stage
+from layercache.spi import Seal, Stage
 
 __all__ = [
     "Bytes",
@@ -42,12 +43,14 @@ __all__ = [
     "NormalCodec",
     "Patience",
     "Ratio",
+    "SealKeys",
     "Secret",
     "Span",
     "StageOptions",
     "checked",
     "options",
     "plain",
+    "seal_faults",
     "stages",
 ]
 
@@ -155,8 +158,11 @@ class StageOptions:
     stage: type[Stage]
     options: Any
 
-    def open(self) -> Stage:
-        return self.stage(self.options)
+    def open(self, seal_keys: Sequence[SealKey] = ()) -> Stage:
+        """Return the stage, opened; a seal with these keys. Raises `MissingExtra` where its package is missing."""
+        return (
+            self.stage(self.options, seal_keys) if issubclass(self.stage, Seal) else self.stage(self.options)
+        )
 
 
 def _stage(value: Any) -> StageOptions:
@@ -195,21 +201,56 @@ def _ordered(stages: tuple[StageOptions, ...]) -> tuple[StageOptions, ...]:
     return stages
 
 
+def _sealed(stages: tuple[StageOptions, ...]) -> tuple[StageOptions, ...]:
+    fault = unsealed_fault([stage.stage for stage in stages])
+    if fault:
+        raise ValueError(fault)
+    return stages
+
+
 def _serializer_only(stages: tuple[StageOptions, ...]) -> tuple[StageOptions, ...]:
     if len(stages) > 1:
         raise ValueError("only the first stage has work to do here: this backend keeps values, not frames")
     return stages
 
 
-Codecs = Annotated[
+_Stages = Annotated[
     tuple[Annotated[StageOptions, BeforeValidator(_stage), PlainSerializer(_spell_stage)], ...],
     AfterValidator(_ordered),
-    Field(validate_default=True),
 ]
-"""A codec pipeline: names of stages, or tables with their options; the first is a serializer."""
 
-NormalCodec = Annotated[Codecs, AfterValidator(_serializer_only), Field(validate_default=True)]
-"""A pipeline of a serializer alone, for backends that keep values in this process."""
+Codecs = Annotated[_Stages, AfterValidator(_sealed), Field(validate_default=True)]
+"""A codec pipeline: names of stages, or tables with their options; the first is a serializer. A backend that takes one
+takes `SealKeys` as well."""
+
+NormalCodec = Annotated[_Stages, AfterValidator(_serializer_only), Field(validate_default=True)]
+"""A pipeline of a serializer alone, for backends that keep values in this process: what it makes is read by nobody
+else, and nobody else can write it, so even `pickle` needs no seal."""
+
+
+def _key_list(value: Any) -> Any:
+    return (value,) if isinstance(value, str) else value
+
+
+def _distinct(keys: tuple[SealKey, ...]) -> tuple[SealKey, ...]:
+    if len({key.id for key in keys}) < len(keys):
+        raise ValueError("two keys have the same id, by which frames call them")
+    return keys
+
+
+SealKeys = Annotated[
+    tuple[Annotated[SealKey, BeforeValidator(SealKey.parsed), PlainSerializer(str)], ...],
+    BeforeValidator(_key_list),
+    AfterValidator(_distinct),
+]
+"""The keys of the pipeline's seals, each `id:secret`: the first seals, all of them unseal."""
+
+
+def seal_faults(codecs: Sequence[StageOptions], seal_keys: Sequence[SealKey]) -> Iterator[tuple[str, str]]:
+    """Yield (key, message) where a pipeline has a seal and no key: for `Backend.faults`."""
+    seals = [stage.name for stage in codecs if issubclass(stage.stage, Seal)]
+    if seals and not seal_keys:
+        yield "seal_keys", f"the stage {seals[0]!r} of `codecs` needs a key; {RIGHT_KEY}"
 
 
 def stages(*names: str) -> Any:

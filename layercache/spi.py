@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
     from layercache.codecs.dictionaries import Dictionaries
+    from layercache.codecs.seals import SealKey
 
 __all__ = [
     "Backend",
@@ -35,6 +36,7 @@ __all__ = [
     "Near",
     "NearRecord",
     "Opening",
+    "Seal",
     "Serializer",
     "Stage",
     "Trained",
@@ -464,7 +466,8 @@ class Backend(ABC):
 class Stage(ABC):
     """One step of a codec pipeline, looked up by name like a backend.
 
-    The first stage of a pipeline is a `Serializer`, all others are `Transform`s. One instance serves all threads.
+    The first stage of a pipeline is a `Serializer`; `Transform`s follow, and last of all `Seal`s. One instance serves
+    all threads.
     """
 
     name: ClassVar[str]
@@ -476,6 +479,14 @@ class Stage(ABC):
 
 class Serializer(Stage):
     """Values to bytes and back: gives every value its normal form."""
+
+    names_code: ClassVar[bool] = False
+    """Whether its payloads name code that reading them runs, as those of pickle do. Frames of such are read only
+    behind a seal; and what one process wrote, another may have no code for: a `DecodeError`, which is a miss."""
+
+    is_exact: ClassVar[bool] = False
+    """Whether a tuple comes back as one, and keys of a dict may be of any kind; else tuples become lists, and keys are
+    text."""
 
     @abstractmethod
     def dumps(self, value: Any) -> bytes:
@@ -508,6 +519,34 @@ class Transform(Stage):
     def decode(self, payload: bytes, max_bytes: int) -> bytes:
         """Return the original payload. Raise `DecodeError` when it is none of ours, or would be larger
         than `max_bytes`, before the memory is spent."""
+
+
+class Seal(Stage):
+    """Bytes to bytes that only a holder of a key can have made, and made for this place: a signature, encryption.
+
+    Every frame of the pipeline has it, none is read without it, and nothing of a payload is decoded before.
+
+    Args:
+        options: as for every stage.
+        keys: the first seals, all of them unseal. At least one.
+    """
+
+    def __init__(self, options: Any, keys: Sequence[SealKey]) -> None:
+        super().__init__(options)
+        if not keys:
+            raise ValueError(f"the stage {self.name!r} needs a key; settings give it one by seal_keys")
+
+    @abstractmethod
+    def seal(self, payload: bytes, place: bytes) -> bytes:
+        """Return the sealed payload, which may be unsealed with an equal `place` only.
+
+        Args:
+            place: the key it is filed under, and everything else that its frame says. Not kept with it.
+        """
+
+    @abstractmethod
+    def unseal(self, sealed: bytes, place: bytes) -> bytes:
+        """Return the payload; raise `DecodeError` unless a holder of one of the keys has sealed it for this place."""
 
 
 # -- what operators are told

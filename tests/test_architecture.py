@@ -118,7 +118,7 @@ def python(script: str, *flags: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, *flags, "-c", script], capture_output=True, text=True, check=True)
 
 
-FRAMEWORKS = {"redis", "hiredis", "fastapi", "starlette", "django", "typer", "rich", "pytest"}
+FRAMEWORKS = {"redis", "hiredis", "fastapi", "starlette", "django", "cryptography", "typer", "rich", "pytest"}
 
 
 def loaded(script: str) -> set[str]:
@@ -139,7 +139,8 @@ def test_a_memory_cache_loads_neither_drivers_nor_frameworks() -> None:
         "['default'].set('k', 1)"
     )
 
-    assert not modules & FRAMEWORKS
+    # dynaconf itself imports Django wherever it is installed
+    assert not modules & FRAMEWORKS - (loaded("import dynaconf") & {"django"})
 
 
 def test_importing_layercache_costs_at_most_a_quarter_of_importing_dynaconf(

@@ -13,12 +13,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from time import perf_counter
 from typing import Any, ClassVar
 from weakref import finalize
 
 from layercache.errors import BackendError, CircuitOpen, MissingExtra
+from layercache.options import seal_faults
 from layercache.spi import Backend, Finding, KeySpace, Opening, Serializer, Trained
 from layercache_redis.options import RedisOptions
 
@@ -58,6 +59,10 @@ class RedisBackend(Backend):
 
     def after_fork(self) -> None:
         self._parts.after_fork()
+
+    @classmethod
+    def faults(cls, options: Any, backends: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+        return seal_faults(options.codecs, options.seal_keys)
 
     # -- for operators: what these import, a service does not need
 

@@ -45,7 +45,7 @@ class Parts:
     def space(self, cache: str) -> RedisSpace:
         found = self._spaces.get(cache)
         if found is None:
-            stages = [stage.open() for stage in self._options.codecs[1:]]
+            stages = [stage.open(self._options.seal_keys) for stage in self._options.codecs[1:]]
             pipeline = Pipeline([self._serializer, *stages], self._options.max_value_bytes)
             stamps = KnownStamps(self._log.is_current)
             setting = Setting(

@@ -174,6 +174,11 @@ class Commands:
         self._set_pattern = lru_cache(_PATTERNS)(self._new_set_pattern)
         self.foreign = 0
 
+    @property
+    def unverified(self) -> int | None:
+        """How many frames nobody with a key had sealed as they stood; None where frames are not sealed."""
+        return self._pipeline.unverified if self._pipeline.seals else None
+
     # -- reading
 
     def get(self, key: str) -> Steps[Entry | None]:
@@ -383,6 +388,8 @@ class Commands:
         yield from self._learn_dictionary_in_use()
         if isinstance(change, Add):
             return (yield from self._add(key, change))
+        if self._pipeline.seals:  # the server has no key to seal what it would change
+            return (yield from self._swap(key, change))
         if isinstance(change, Touch):
             return (yield from self._touch(key, change))
         if isinstance(change, Increment) and _is_plain_int(change.form) and abs(change.delta) < 10**15:
@@ -823,8 +830,10 @@ class Commands:
 
     def _learn_dictionary(self, id: int) -> Steps[None]:
         """Fetch a dictionary; frames that were made with one that is lost are unreadable."""
+        if self._dictionaries is None:
+            self._lost.add(id)
+            return
         (data,) = yield [("GET", self._names.dictionary(id))]
-        assert self._dictionaries is not None
         try:
             if self._dictionaries.add(self._string(data) or b"") != id:
                 self._lost.add(id)

@@ -32,7 +32,7 @@ from layercache.codecs.dictionaries import Dictionary
 from layercache.codecs.frame import BadFrame, unpack_stamps
 from layercache.entry import CACHE_TAG
 from layercache.errors import DecodeError
-from layercache.spi import Finding, Transform
+from layercache.spi import Finding, Seal, Transform
 from layercache_redis.client import Reached, batches, client_of, connected
 from layercache_redis.names import Names, log_name, shards_name
 from layercache_redis.options import RedisOptions
@@ -404,7 +404,9 @@ class _Examination:
         return Finding("warning", "log", message, fix)
 
     def _dictionaries(self) -> Iterator[Finding]:
-        stages = [stage.open() for stage in self._options.codecs]
+        stages = [stage.open(self._options.seal_keys) for stage in self._options.codecs]
+        if any(isinstance(stage, Seal) for stage in stages):
+            return  # then none is used
         if any(isinstance(stage, Transform) and stage.dictionaries is not None for stage in stages):
             for cache, names in self._names.items():
                 yield self._dictionary(cache, names)

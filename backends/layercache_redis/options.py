@@ -11,7 +11,7 @@ from urllib.parse import SplitResult, parse_qsl, unquote, urlencode, urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer
 
-from layercache.options import Bytes, Codecs, Count, Deadline, Secret, options, stages
+from layercache.options import Bytes, Codecs, Count, Deadline, SealKeys, Secret, options, stages
 
 __all__ = ["Place", "RedisOptions", "RedisUrl"]
 
@@ -250,6 +250,7 @@ class RedisOptions:
     tls_ca_file: certificate authorities to trust instead of the system's.
     prefix: of every key this application writes; two applications on one server need two.
     codecs: the pipeline that makes frames.
+    seal_keys: `id:secret` of the keys that seals (`sign`, `encrypt`) work with; the first seals, all of them unseal.
     timeout: seconds that one operation may take, connecting and waiting for a connection included.
     on_error: what a cache that has this backend alone does when it fails: "raise", or "miss", which finds nothing and
         stores nothing.
@@ -274,6 +275,7 @@ class RedisOptions:
     tls_ca_file: str | None = None
     prefix: Annotated[str, Field(min_length=1, max_length=200)] = "layercache"
     codecs: Codecs = stages("json")
+    seal_keys: SealKeys = ()
     timeout: Deadline = 0.25
     on_error: Literal["raise", "miss"] = "raise"
     max_connections: Count = 50

@@ -130,13 +130,18 @@ class RedisSpace(LeasingKeySpace):
     def gauges(self) -> Mapping[str, int | float]:
         """Return what can be said without asking the server.
 
-        `foreign`: how often something under a key of this cache was not its own. `circuits_open`, `circuit_openings`:
-        how many servers are left alone now, and how often one was. `log_entries`: of other processes and ours, heard.
-        `log_losses`: how often track was lost, and everything forgotten; `log_set_backs`: how often of these as the
-        server had lost writes. `log_lag`: seconds since what is known was confirmed; left out until it was once.
+        `foreign`: how often something under a key of this cache was not its own. `unverified`: how often it was a frame
+        that no holder of a seal key had made as it stood, `foreign` too; left out where frames are not sealed.
+        `circuits_open`, `circuit_openings`: how many servers are left alone now, and how often one was. `log_entries`:
+        of other processes and ours, heard. `log_losses`: how often track was lost, and everything forgotten;
+        `log_set_backs`: how often of these as the server had lost writes. `log_lag`: seconds since what is known was
+        confirmed; left out until it was once.
         """
+        unverified = self._commands.unverified
+        sealed = {} if unverified is None else {"unverified": unverified}
         return {
             "foreign": self._commands.foreign,
+            **sealed,
             **self._sync.servers.gauges(),
             **self.log.gauges(),
         }

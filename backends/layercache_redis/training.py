@@ -17,7 +17,7 @@ from layercache.codecs.frame import Frame, unpack
 from layercache.codecs.pipeline import Pipeline
 from layercache.entry import CACHE_TAG
 from layercache.errors import CacheError, DecodeError
-from layercache.spi import Trained, Transform
+from layercache.spi import Seal, Trained, Transform
 from layercache_redis.client import Reached, batches, connected
 from layercache_redis.driver import translated
 from layercache_redis.names import Names, Node
@@ -39,6 +39,12 @@ def trained(backend: str, options: RedisOptions, cache: str, samples: int) -> Tr
     Raises `CacheError`, and puts none to use, where no stage takes a dictionary, where there are too few values, or
     where a dictionary would not make them smaller; `BackendError` for what the server or the way to it did.
     """
+    seals = [stage.name for stage in options.codecs if issubclass(stage.stage, Seal)]
+    if seals:
+        raise CacheError(
+            f"the frames of backend {backend!r} are sealed ({seals[0]!r}), and a dictionary would lie unsealed on the "
+            "server: it shows pieces of the values, and whoever changed it would change what they become"
+        )
     pipeline = Pipeline([stage.open() for stage in options.codecs], options.max_value_bytes)
     stage = next((stage for stage in pipeline.transforms.values() if stage.dictionaries is not None), None)
     if stage is None:

@@ -37,6 +37,8 @@ __all__ = [
     "is_of_another_version",
     "pack",
     "pack_times",
+    "sealed_with",
+    "sealed_with_parts",
     "unpack",
     "unpack_stamps",
 ]
@@ -50,6 +52,7 @@ _HEAD: Final = struct.Struct(">HBBBQ")
 _NAMES_AT: Final = _HEAD_AT + _HEAD.size
 _TAG: Final = struct.Struct(">HQ")
 _CHECK: Final = struct.Struct(">I")
+_KEY: Final = struct.Struct(">I")  # the length of a key, where it is bound in
 _FOR_EVER: Final = (1 << 48) - 1
 _LONGEST_SPREAD: Final = 2 ** (254 / 12)  # milliseconds, that one byte can say
 _LATEST: Final = 2.8e11  # seconds: beyond 8,900 years is for ever, and before 1970 nothing was
@@ -92,6 +95,19 @@ def pack(frame: Frame | Parts, key: bytes) -> bytes:
     times = pack_times(created_at, fresh_until, dead_at)
     check = crc32(payload, crc32(head, crc32(key))) ^ crc32(times)
     return b"".join((_OPENING, times, head, payload, _CHECK.pack(check)))
+
+
+def sealed_with_parts(frame: Frame | Parts, key: bytes) -> bytes:
+    """Return what a seal binds its payload to: the physical `key`, and all that stands before the payload in the frame
+    that `pack` would make: version, times, stages, stamps. No two frames that differ in any of it have the same."""
+    stages, created_at, fresh_until, dead_at, stamps, _, spread = frame
+    head = _head(stages, stamps, _spelt_spread(spread) if spread else 0)
+    return b"".join((_KEY.pack(len(key)), key, _OPENING, pack_times(created_at, fresh_until, dead_at), head))
+
+
+def sealed_with(data: bytes, key: bytes) -> bytes:
+    """Return the same of a frame that `unpack` has read."""
+    return b"".join((_KEY.pack(len(key)), key, data[: _payload_at(data)]))
 
 
 def pack_times(created_at: float, fresh_until: float, dead_at: float) -> bytes:

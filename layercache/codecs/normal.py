@@ -71,7 +71,11 @@ class NormalForm:
         if not self._is_near:
             return payload, MISSING
         if kind is dict and set(map(type, value.values())) <= _IMMUTABLE:
+            if self.serializer.is_exact and not set(map(type, value)) <= _IMMUTABLE:
+                return payload, MISSING
             return payload, value.copy()
+        if kind is tuple and self.serializer.is_exact:
+            return payload, MISSING
         if kind in (list, tuple) and set(map(type, value)) <= _IMMUTABLE:
             return payload, list(value)
         return payload, MISSING

@@ -16,10 +16,14 @@ from altering import altered, ends, moments, stamps
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from layercache.codecs.encrypt import EncryptOptions, EncryptStage
 from layercache.codecs.frame import BadFrame, Frame, pack, unpack
 from layercache.codecs.gzip import GzipOptions, GzipStage
 from layercache.codecs.json import JsonOptions, JsonStage
+from layercache.codecs.pickle import PickleOptions, PickleStage
 from layercache.codecs.pipeline import Pipeline
+from layercache.codecs.seals import SealKey
+from layercache.codecs.sign import SignOptions, SignStage
 from layercache.codecs.zstd import ZstdOptions, ZstdStage
 from layercache.entry import MISSING, Entry
 from layercache.errors import DecodeError, EncodeError, ValueTooLarge
@@ -28,6 +32,8 @@ from layercache.spi import Serializer, Stage, Transform
 KEY = b"app:stock:quote:AAPL"
 MB = 1 << 20
 CODECS = ["json", "json+zstd", "json+gzip", "json+zstd+gzip"]
+SEALED = ["json+sign", "json+zstd+encrypt", "pickle+gzip+sign+encrypt"]
+KEYS = [SealKey.parsed("a:0123456789abcdefghijklmnopqrstuvwxyz")]
 
 
 def stage(name: str, **options: Any) -> Stage:
@@ -36,6 +42,12 @@ def stage(name: str, **options: Any) -> Stage:
             return JsonStage(JsonOptions())
         case "zstd":
             return ZstdStage(ZstdOptions(**options))
+        case "pickle":
+            return PickleStage(PickleOptions())
+        case "sign":
+            return SignStage(SignOptions(), KEYS)
+        case "encrypt":
+            return EncryptStage(EncryptOptions(), KEYS)
         case _:
             return GzipStage(GzipOptions(**options))
 
@@ -82,7 +94,7 @@ entries = st.builds(Entry, payloads, st.just(MISSING), moments, ends, ends, stam
 
 
 class TestRoundTrip:
-    @pytest.mark.parametrize("codecs", CODECS)
+    @pytest.mark.parametrize("codecs", CODECS + SEALED)
     @given(entries)
     @settings(deadline=None)
     def test_what_was_encoded_comes_out(self, codecs: str, entry: Entry) -> None:
@@ -90,7 +102,7 @@ class TestRoundTrip:
 
         assert parts(codec.decode(codec.encode(entry, KEY), KEY)) == parts(entry)
 
-    @pytest.mark.parametrize("codecs", CODECS)
+    @pytest.mark.parametrize("codecs", CODECS + SEALED[:2])
     def test_a_shared_value_gets_its_payload_here(self, codecs: str) -> None:
         codec = pipeline(codecs)
         shared = Entry(None, "text", 1.0, 2.0, 3.0)
@@ -148,7 +160,7 @@ class TestRoundTrip:
 
 
 class TestWhatIsNotOurs:
-    @pytest.mark.parametrize("codecs", CODECS)
+    @pytest.mark.parametrize("codecs", CODECS + SEALED)
     @given(st.data(), entries)
     @settings(deadline=None)
     def test_whatever_happened_to_a_frame_it_is_refused_or_the_same_entry(
@@ -164,7 +176,7 @@ class TestWhatIsNotOurs:
 
         assert parts(back) == parts(entry)
 
-    @pytest.mark.parametrize("codecs", CODECS)
+    @pytest.mark.parametrize("codecs", CODECS + SEALED)
     @given(st.data(), entries)
     @settings(deadline=None)
     def test_a_sound_frame_around_an_altered_payload_breaks_nothing(
@@ -238,7 +250,7 @@ class TestMaxValueBytes:
     def test_it_is_never_more_than_a_frame_can_say(self) -> None:
         assert pipeline("json", max_value_bytes=1 << 40).max_value_bytes == 2**32 - 1
 
-    @pytest.mark.parametrize("codecs", CODECS)
+    @pytest.mark.parametrize("codecs", CODECS + SEALED)
     def test_a_frame_from_before_the_limit_was_lowered_is_refused(self, codecs: str) -> None:
         frame = pipeline(codecs).encode(entry_of(b"a" * 1001), KEY)
 
@@ -387,6 +399,21 @@ class TestOrder:
             (
                 [stage("json"), stage("zstd"), stage("gzip"), stage("zstd")],
                 "a stage can be named only once; here are json, zstd, gzip, zstd",
+            ),
+            (
+                [stage("json"), stage("sign"), stage("zstd")],
+                "'zstd' has to stand before 'sign': nothing is decoded that is not verified",
+            ),
+            (
+                [stage("sign")],
+                "the first stage has to turn values into bytes, such as 'json'; 'sign' does not",
+            ),
+            (
+                [stage("pickle"), stage("zstd")],
+                (
+                    "reading 'pickle' runs code that the bytes name, so nobody else must be able to write them: "
+                    'a stage has to follow that verifies who did, as in ["pickle", "sign"] or ["pickle", "encrypt"]'
+                ),
             ),
         ],
     )

@@ -50,14 +50,19 @@ class TestRedis(WithLeases):
     def backend(self, server: redis.Redis, server_url: str) -> Iterator[Backend]:
         self.clock = ServerClock(server, "contract-redis:*")
         backend = open_backend(
-            "redis", now=self.clock, url=server_url, prefix="contract-redis", codecs=list(self.codecs)
+            "redis",
+            now=self.clock,
+            url=server_url,
+            prefix="contract-redis",
+            codecs=list(self.codecs),
+            seal_keys=["a:0123456789abcdefghijklmnopqrstuvwxyz"],
         )
         yield backend
         backend.close()
 
 
-class TestRedisWithGzip(TestRedis):
-    codecs = ("json", "gzip")
+class TestRedisWithGzipAndSeals(TestRedis):
+    codecs = ("json", "gzip", "sign", "encrypt")
 
 
 class TestChain(WithLeases):
