@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeAlias, cast
 from weakref import WeakSet
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from layercache.entry import Entry
     from layercache.face import Cache
 
-__all__ = ["Caches", "aclose", "cache", "close", "configure", "get_cache"]
+__all__ = ["Caches", "aclose", "cache", "close", "configure", "default_made_by", "get_cache"]
 
 Source: TypeAlias = "str | Path | Mapping[str, Any] | None"
 
@@ -218,6 +219,7 @@ if hasattr(os, "register_at_fork"):
 
 _lock = threading.Lock()  # guards _default
 _default: Caches | None = None
+_make: Callable[[Source, str | None], Caches] = Caches
 
 
 def get_cache(name: str = "default") -> Cache[Any]:
@@ -238,7 +240,7 @@ def configure(settings: Source, environment: str | None = None) -> None:
     Raises `ConfigError` and changes nothing when they cannot be right.
     """
     global _default
-    made = Caches(settings, environment)
+    made = _make(settings, environment)
     with _lock:
         replaced, _default = _default, made
         closings.count += 1
@@ -260,6 +262,24 @@ async def aclose() -> None:
         await world.aclose()
 
 
+@contextmanager
+def default_made_by(make: Callable[[Source, str | None], Caches]) -> Generator[None]:
+    """While the block runs, have `make` give the default world wherever a `Caches` would: at the first `get_cache`, at
+    `configure`, and after a `close`. For tests; the default world from before is there again afterwards."""
+    global _default, _make  # noqa: PLW0603
+    with _lock:
+        before, _default, _make = (_default, _make), None, make
+        closings.count += 1
+    try:
+        yield
+    finally:
+        with _lock:
+            made, (_default, _make) = _default, before
+            closings.count += 1
+        if made is not None:
+            made.close()
+
+
 def _taken() -> Caches | None:
     global _default
     with _lock:
@@ -274,7 +294,7 @@ def _world() -> Caches:
     if world is None:
         with _lock:
             if _default is None:
-                _default = Caches()
+                _default = _make(None, None)
             world = _default
     return world
 
