@@ -231,6 +231,11 @@ def get_cache(name: str = "default") -> Cache[Any]:
     return _world()[name]
 
 
+def names() -> list[str]:
+    """Return the names of the caches that the settings of this process define."""
+    return list(_world())
+
+
 def configure(settings: Source, environment: str | None = None) -> None:
     """Give the process other settings: closes what `get_cache` has opened and replaces it.
 
