@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from layercache.entry import Entry
     from layercache.face import Cache
 
-__all__ = ["Caches", "aclose", "cache", "close", "configure", "default_made_by", "get_cache"]
+__all__ = ["Caches", "aclose", "cache", "close", "configure", "default_made_by", "default_world", "get_cache", "names"]
 
 Source: TypeAlias = "str | Path | Mapping[str, Any] | None"
 
@@ -233,12 +233,12 @@ def get_cache(name: str = "default") -> Cache[Any]:
     The same object each time, for sync and async use. Raises `ConfigError` when the settings cannot be right, and
     `UnknownCache`, with the nearest names, for one they do not define.
     """
-    return _world()[name]
+    return default_world()[name]
 
 
 def names() -> list[str]:
     """Return the names of the caches that the settings of this process define."""
-    return list(_world())
+    return list(default_world())
 
 
 def configure(settings: Source, environment: str | None = None) -> None:
@@ -298,7 +298,8 @@ def _taken() -> Caches | None:
     return world
 
 
-def _world() -> Caches:
+def default_world() -> Caches:
+    """Return the world that `get_cache` speaks to."""
     global _default  # noqa: PLW0603
     world = _default
     if world is None:
