@@ -24,7 +24,17 @@ if TYPE_CHECKING:
     from layercache.entry import Entry
     from layercache.face import Cache
 
-__all__ = ["Caches", "aclose", "cache", "close", "configure", "default_made_by", "default_world", "get_cache", "names"]
+__all__ = [
+    "Caches",
+    "aclose",
+    "cache",
+    "close",
+    "configure",
+    "default_made_by",
+    "default_world",
+    "get_cache",
+    "names",
+]
 
 Source: TypeAlias = "str | Path | Mapping[str, Any] | None"
 
@@ -276,7 +286,7 @@ async def aclose() -> None:
 def default_made_by(make: Callable[[Source, str | None], Caches]) -> Generator[None]:
     """While the block runs, have `make` give the default world wherever a `Caches` would: at the first `get_cache`, at
     `configure`, and after a `close`. For tests; the default world from before is there again afterwards."""
-    global _default, _make  # noqa: PLW0603
+    global _default, _make
     with _lock:
         before, _default, _make = (_default, _make), None, make
         closings.count += 1

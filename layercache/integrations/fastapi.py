@@ -66,7 +66,6 @@ def cache(name: str = "default", type_: Any = Any) -> Dependency[Any]:
     except TypeError:  # Annotated[int, [1]] has no hash
         key = (name, repr(type_))
     if key not in _dependencies:
-
         # async, as FastAPI has others wait for a thread: 50 µs for a look into a dict
         async def dependency() -> Cache[Any]:
             found = get_cache(name)
@@ -91,11 +90,11 @@ def lifespan(
         app = FastAPI(lifespan=lifespan("stock", around=my_own))
 
     Args:
-        names: of the caches to open; left out, all that the settings define. Wrong settings, and names that they do not
-            define, end the start of the application and not its first request.
+        names: of the caches to open; left out, all that the settings define. Wrong settings, and names that they do
+            not define, end the start of the application and not its first request.
         warm: when to load what functions over these caches list in `@cached(warm=[...])`, and to begin their
-            `refresh_every`: "background", while requests are served already; "first", before any is; "off", never. What
-            cannot be loaded is logged, and keeps nothing from starting.
+            `refresh_every`: "background", while requests are served already; "first", before any is; "off", never.
+            What cannot be loaded is logged, and keeps nothing from starting.
         around: a lifespan of your own. It begins when the caches are open, and ends before they are closed.
     """
     if warm not in {"background", "first", "off"}:

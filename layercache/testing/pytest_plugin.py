@@ -1,7 +1,8 @@
 """The pytest plugin: a clean world in memory for a test, and its outages.
 
-It is loaded with pytest wherever layercache is installed, and does nothing until a test asks for one of its fixtures, or
-the ini option `layercache_world = true` has every test have its own world. What it needs is imported then.
+It is loaded with pytest wherever layercache is installed, and does nothing until a test asks for one of its
+fixtures, or the ini option `layercache_world = true` has every test have its own world. What it needs is imported
+then.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
     from layercache.caches import Caches
     from layercache.testing.clock import Clock
     from layercache.testing.worlds import WorldChaos
-
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -39,8 +39,8 @@ class _ForEveryTest:
 
 @pytest.fixture
 def layercache_settings() -> Any:
-    """The settings of the world: a mapping, or the path of a file. Override it; as it stands, those that the code under
-    test would find, or gives to `configure`."""
+    """The settings of the world: a mapping, or the path of a file. Override it; as it stands, those that the code
+    under test would find, or gives to `configure`."""
     return None
 
 

@@ -1,7 +1,7 @@
 """The caches of somebody's settings in memory, and outages of theirs: what the pytest plugin gives to tests.
 
-Each backend is replaced by one in memory that can fail. A chain stays one, of such layers, and serves from its near ones as
-it does in production; a null backend keeps nothing, as the settings want it.
+Each backend is replaced by one in memory that can fail. A chain stays one, of such layers, and serves from its near
+ones as it does in production; a null backend keeps nothing, as the settings want it.
 """
 
 from __future__ import annotations
@@ -55,8 +55,8 @@ class WorldChaos:
             with chaos.down():
                 assert client.get("/quotes/AAPL").status_code == 200
 
-    What a fault says begins at once, and ends with its block or with `heal`. The near layers of a chain are in the process
-    of whoever asks, and do not fail.
+    What a fault says begins at once, and ends with its block or with `heal`. The near layers of a chain are in the
+    process of whoever asks, and do not fail.
     """
 
     def __init__(self) -> None:
@@ -102,7 +102,8 @@ def _stand_ins(settings: Settings, chaos: WorldChaos) -> dict[str, BackendSettin
         options = backend.options if backend.type == "memory" else None
         if options is None:
             codecs = getattr(backend.options, "codecs", None)
-            given = {} if codecs is None else {"codecs": [codecs[0]]}  # so that values have the form they have there
+            # so that values have the form that they have there
+            given = {} if codecs is None else {"codecs": [codecs[0]]}
             options, _ = checked(memory.Options, given, name)
         on_error = getattr(backend.options, "on_error", "raise")
         is_near = name in near and backend.type == "memory"
@@ -123,7 +124,8 @@ class _StandInOptions:
     def __init__(
         self, memory: type[Backend], options: Any, on_error: Any, chaos: WorldChaos, caches: set[str] | None
     ) -> None:
-        self.memory, self.options, self.on_error, self.chaos, self.caches = memory, options, on_error, chaos, caches
+        self.memory, self.options, self.on_error = memory, options, on_error
+        self.chaos, self.caches = chaos, caches
 
 
 class StandIn(Backend):

@@ -12,8 +12,8 @@ import pytest
 from fastapi import BackgroundTasks, Depends, FastAPI, Request
 from fastapi.responses import PlainTextResponse, StreamingResponse
 from pydantic import BaseModel
-from starlette.middleware.gzip import GZipMiddleware
 from sites import did
+from starlette.middleware.gzip import GZipMiddleware
 
 import layercache
 from layercache import Cache, CacheClosed, ConfigError, InvalidOption, cached, configure, get_cache
@@ -114,7 +114,9 @@ def test_caches_are_open_while_the_application_runs_around_a_lifespan_of_its_own
 @pytest.mark.parametrize("names", [(), ("stok",)])
 def test_wrong_settings_end_the_start(names, tmp_path, monkeypatch):
     layercache.close()
-    (tmp_path / "settings.toml").write_text("[default.caches.stock]\nbackend = 'nowhere'\n" if not names else "")
+    (tmp_path / "settings.toml").write_text(
+        "[default.caches.stock]\nbackend = 'nowhere'\n" if not names else ""
+    )
     monkeypatch.chdir(tmp_path)
     app = FastAPI(lifespan=lifespan(*names))
 
@@ -257,7 +259,9 @@ def test_responses_of_fastapi_are_cached_with_all_that_it_does_around_them():
             assert first.json() == second.json() == {"price": 1.5}
             assert (did(first), did(second)) == ("stored", "hit")
             assert calls == ["AAPL", "AAPL after"]
-            assert (await client.get("/quotes/AAPL", headers={"If-None-Match": second.headers["etag"]})).status_code == 304
+            assert (
+                await client.get("/quotes/AAPL", headers={"If-None-Match": second.headers["etag"]})
+            ).status_code == 304
             await get_cache("pages").ainvalidate("quote:AAPL")
             assert did(await client.get("/quotes/AAPL")) == "stored"
             await client.post("/quotes/AAPL")

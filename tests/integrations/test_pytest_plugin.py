@@ -69,7 +69,9 @@ def run(suite: pytest.Pytester, *words: str) -> pytest.RunResult:
     return suite.runpytest_subprocess("-W", "error", "-p", "no:valkey", "-p", "no:cacheprovider", *words)
 
 
-def test_a_world_has_the_caches_of_the_settings_found_or_given_without_their_servers(suite: pytest.Pytester) -> None:
+def test_a_world_has_the_caches_of_the_settings_found_or_given_without_their_servers(
+    suite: pytest.Pytester,
+) -> None:
     suite.makepyfile(
         """
         import asyncio
@@ -107,8 +109,9 @@ def test_a_world_has_the_caches_of_the_settings_found_or_given_without_their_ser
             assert asyncio.run(ask()) == "a clean one again"
 
         def test_what_the_code_configures_is_in_memory_too(layercache_world):
+            far = {"type": "redis", "url": "redis://127.0.0.1:1"}
             caches = {"default": {"backend": "far"}, "other": {}}
-            layercache.configure({"backends": {"far": {"type": "redis", "url": "redis://127.0.0.1:1"}}, "caches": caches})
+            layercache.configure({"backends": {"far": far}, "caches": caches})
             get_cache("other").set("k", 1)
             assert get_cache("other").get("k") == 1
 
@@ -187,7 +190,9 @@ def test_a_world_has_the_caches_of_the_settings_found_or_given_without_their_ser
     run(suite).assert_outcomes(passed=11)
 
 
-def test_every_test_can_have_one_and_the_world_from_before_is_there_afterwards(suite: pytest.Pytester) -> None:
+def test_every_test_can_have_one_and_the_world_from_before_is_there_afterwards(
+    suite: pytest.Pytester,
+) -> None:
     suite.makeini("[pytest]\nlayercache_world = true\n")
     suite.makeconftest(
         """

@@ -117,7 +117,8 @@ def test_many_at_once_are_one_run_of_the_application(everywhere):
 
 
 @pytest.mark.parametrize(
-    "private", [{"cache-control": "private"}, {"set-cookie": "session=1"}, {"vary": "*"}, {"cache-control": "no-store"}]
+    "private",
+    [{"cache-control": "private"}, {"set-cookie": "session=1"}, {"vary": "*"}, {"cache-control": "no-store"}],
 )
 def test_what_may_not_be_stored_lets_nobody_wait_for_another(everywhere, private):
     visitor = everywhere()
@@ -146,7 +147,9 @@ def test_what_may_not_be_stored_lets_nobody_wait_for_another(everywhere, private
 
 def test_variants_are_told_apart_and_each_is_made_once(everywhere):
     visitor = everywhere()
-    visitor.site.answer = lambda seen: Answer(seen["accept-language"].encode(), 200, {"vary": "Accept-Language"})
+    visitor.site.answer = lambda seen: Answer(
+        seen["accept-language"].encode(), 200, {"vary": "Accept-Language"}
+    )
 
     for _ in range(3):
         for language in ("en", "ko", "de"):
@@ -182,7 +185,9 @@ def test_a_stale_page_is_served_while_a_new_one_is_made(everywhere):
 
     async def ask() -> httpx.Response:
         stale = await visitor.aget()
-        await visitor.settle(lambda: visitor.site.calls == 2 and not visitor.world["default"]._flights._under_way)
+        await visitor.settle(
+            lambda: visitor.site.calls == 2 and not visitor.world["default"]._flights._under_way
+        )
         return stale
 
     stale = visitor.run(ask())
@@ -254,7 +259,10 @@ def test_an_etag_of_the_application_stays(visit):
     assert visitor.get(if_none_match='"v1"').status_code == 304
     assert visitor.get(if_modified_since="Wed, 01 Jul 2026 10:00:00 GMT").status_code == 304
     assert visitor.get(if_modified_since="Tue, 30 Jun 2026 10:00:00 GMT").status_code == 200
-    assert visitor.get(if_modified_since="Wed, 01 Jul 2026 10:00:00 GMT", if_none_match='"v0"').status_code == 200
+    assert (
+        visitor.get(if_modified_since="Wed, 01 Jul 2026 10:00:00 GMT", if_none_match='"v0"').status_code
+        == 200
+    )
 
 
 @pytest.mark.parametrize("status", [201, 202, 206, 304, 401, 403, 404, 418, 500, 503])
@@ -355,7 +363,8 @@ def test_clients_may_be_refused_a_new_response(visit):
 
 
 @pytest.mark.parametrize(
-    "headers", [{"range": "bytes=0-1"}, {"if_match": '"a"'}, {"content_length": "3"}, {"cache_control": "no-store"}]
+    "headers",
+    [{"range": "bytes=0-1"}, {"if_match": '"a"'}, {"content_length": "3"}, {"cache_control": "no-store"}],
 )
 def test_requests_that_no_whole_page_answers_go_to_the_application(visit, headers):
     visitor = visit()
@@ -401,7 +410,13 @@ def test_a_stream_reaches_its_client_before_it_has_ended(visit):
     came: list[bytes] = []
 
     async def endless(scope, receive, send):
-        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/event-stream")]})
+        await send(
+            {
+                "type": "http.response.start",
+                "status": 200,
+                "headers": [(b"content-type", b"text/event-stream")],
+            }
+        )
         while True:
             await send({"type": "http.response.body", "body": b"tick", "more_body": True})
             assert (await receive())["type"] in {"http.request", "http.disconnect"}

@@ -30,7 +30,16 @@ def processes(server_url, tmp_path_factory):
         environment = {**os.environ, "SERVER_URL": server_url, "PREFIX": f"t{uuid4().hex[:12]}"}
         for _ in range(2):
             port = free_port()
-            words = [sys.executable, "-m", "uvicorn", "served:app", "--port", str(port), "--log-level", "warning"]
+            words = [
+                sys.executable,
+                "-m",
+                "uvicorn",
+                "served:app",
+                "--port",
+                str(port),
+                "--log-level",
+                "warning",
+            ]
             output = stack.enter_context(log.open("ab"))
             process = subprocess.Popen(
                 words, cwd=Path(__file__).parent, env=environment, stdout=output, stderr=output

@@ -1,8 +1,8 @@
 """One run of the application, whose response is collected to be stored, or handed on to the client as it comes.
 
 Rules:
-1. It is decided at the response's first message, and again at each part of its body, whether it can be stored. Once it
-   cannot, nobody waits any longer: what came so far and all that follows is the client's, if there is one.
+1. It is decided at the response's first message, and again at each part of its body, whether it can be stored.
+   Once it cannot, nobody waits any longer: what came so far and all that follows is the client's, if there is one.
 2. The application runs in a task of its own, which outlives the load: it may have work to do after its response.
 3. It is asked for the whole response of a GET, whatever the client has asked for.
 """
@@ -81,7 +81,8 @@ class Exchange:
         return self._settled.is_set() and self.error is None and self.terms is None
 
     async def settled(self) -> None:
-        """Wait until there is a whole response that can be stored, or one that cannot. Raises what the application does."""
+        """Wait until there is a whole response that can be stored, or one that cannot. Raises what the application
+        does."""
         try:
             await self._settled.wait()
         except asyncio.CancelledError:
@@ -140,7 +141,8 @@ class Exchange:
             self._going_on.set()
 
     def _look_at(self, message: Message) -> None:
-        """Find out whether the response can be stored, as far as it is known with `message`, and whether that is all."""
+        """Find out whether the response can be stored, as far as it is known with `message`, and whether that is
+        all."""
         kind = message["type"]
         if kind == "http.response.start":
             self.status, self.headers = message["status"], headers_of(message)

@@ -9,9 +9,9 @@
                                    ├─ it may be stored ──────► page, for all of them
                                    └─ it may not ── a note that says so; all go on at once, each to the application
 
-A page whose response varies is kept under its URL with whichever variant was loaded first or last; the others stand under
-keys of their own, which tell the generation of that page. So the most wanted variant takes one look, and what is dropped
-by its URL is dropped with all variants.
+A page whose response varies is kept under its URL with whichever variant was loaded first or last; the others stand
+under keys of their own, which tell the generation of that page. So the most wanted variant takes one look, and what
+is dropped by its URL is dropped with all variants.
 """
 
 from __future__ import annotations
@@ -96,20 +96,21 @@ class ResponseCache:
         app.add_middleware(ResponseCache, cache="pages")      # Starlette, FastAPI
         application = ResponseCache(get_asgi_application())   # Django
 
-    How long a response lives is what it says (`Cache-Control`, `Expires`), or else the cache's ttl, or that of the pattern
-    that matches its key: `page:/quotes/AAPL:…`. One request among all runs the application for a page that is not there. A
-    cache that fails is left out: the application answers.
+    How long a response lives is what it says (`Cache-Control`, `Expires`), or else the cache's ttl, or that of the
+    pattern that matches its key: `page:/quotes/AAPL:…`. One request among all runs the application for a page that
+    is not there. A cache that fails is left out: the application answers.
 
     Args:
         app: the application behind it.
         cache: a cache, or its name.
-        statuses: which statuses are stored, whether the response says how long it lives or not; left out, those that are
-            cacheable by definition, some of them only where it does.
+        statuses: which statuses are stored, whether the response says how long it lives or not; left out, those that
+            are cacheable by definition, some of them only where it does.
         max_body: a larger body, or one that is streamed beyond it, is not stored.
         only_stated: whether responses are left alone that do not say how long they live.
         with_authorization: whether requests with `Authorization` are served too, where a response says `public`,
             `s-maxage` or `must-revalidate`; else they go to the application.
-        obey_requests: whether a client may ask for a new response (`no-cache`, `max-age=0`), as browsers do at a reload.
+        obey_requests: whether a client may ask for a new response (`no-cache`, `max-age=0`), as browsers do at a
+            reload.
         sort_query: whether `?a=1&b=2` and `?b=2&a=1` are one page.
         pass_ttl: how long a response that may not be stored lets requests of its URL pass without waiting.
         tag_header: the header of a response that lists its tags; it is removed.
@@ -126,7 +127,7 @@ class ResponseCache:
         with_authorization: bool = False,
         obey_requests: bool = True,
         sort_query: bool = False,
-        pass_ttl: Duration = "10s",
+        pass_ttl: Duration = 10.0,
         tag_header: str = "Cache-Tag",
     ) -> None:
         self.app, self._cache = app, cache
@@ -161,7 +162,8 @@ class ResponseCache:
         return get_cache(self._cache) if isinstance(self._cache, str) else self._cache
 
     def key(self, scope: Scope, credentials: str, **variant: str) -> str:
-        """Return the key of a page. Requests with credentials have their own: what they get may say less of itself."""
+        """Return the key of a page. Requests with credentials have their own: what they get may say less of
+        itself."""
         path = (scope.get("raw_path") or quote(scope["path"]).encode()).decode("latin-1").partition("?")[0]
         query = scope.get("query_string", b"").decode("latin-1")
         if self._sort_query:
@@ -354,7 +356,8 @@ class _Visit:
     async def _anew(self) -> Page | None:
         """Return a page that was begun after the request came, whatever is there: at the client's wish.
 
-        Of those who wish so at once one after the other is given the key; but for the first one, they find what they want.
+        Of those who wish so at once one after the other is given the key; but for the first one, they find what they
+        want.
         """
         found: Page | None = None
 
@@ -440,7 +443,8 @@ class _Visit:
         return page.on_error is None or page.left_at(self._now()) > -page.on_error
 
     async def _pass(self, send: Send, *, by_note: bool) -> None:
-        """Have the application answer, beside the cache; drop the note that had us pass where it has outlived itself."""
+        """Have the application answer, beside the cache; drop the note that had us pass where it has outlived
+        itself."""
         settings, can_be_stored, size = self._settings, False, 0
 
         async def noticing(message: Message) -> None:
@@ -461,8 +465,8 @@ class _Visit:
     # -- sending it
 
     async def _send_page(self, page: Page, send: Send) -> None:
-        """Send a page, as a 304 where the client has it; and wait for the run of the application that it came of, if that
-        was for this request."""
+        """Send a page, as a 304 where the client has it; and wait for the run of the application that it came of, if
+        that was for this request."""
         now = self._now()
         own = next((each for each in self._exchanges if each.page and each.page.at == page.at), None)
         headers = list(page.headers)

@@ -1,8 +1,9 @@
 """A stored response, and how it stands in the cache: as JSON, like every value.
 
-A body that is text stands as text, any other in base64. Measured: 17.5 kB of HTML take 20.2 kB of JSON as text and 23.4 as
-base64, and after zstd 0.76 against 1.39 kB; 20 kB of compressed content 26.7 kB as base64 and 41.3 as latin-1, which JSON
-has to escape or to double, and after zstd 20.1 against 27.0 kB. UTF-8 is the text, as it needs no second encoding.
+A body that is text stands as text, any other in base64. Measured: 17.5 kB of HTML take 20.2 kB of JSON as text and
+23.4 as base64, and after zstd 0.76 against 1.39 kB; 20 kB of compressed content 26.7 kB as base64 and 41.3 as
+latin-1, which JSON has to escape or to double, and after zstd 20.1 against 27.0 kB. UTF-8 is the text, as it needs
+no second encoding.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""What HTTP says of a response: whether it may be stored, how long it is fresh, whom it serves. Nothing here does I/O.
+"""What HTTP says of a response: whether it may be stored, how long it is fresh, whom it serves. Nothing here does
+I/O.
 
 Sections are those of RFC 9111 (HTTP Caching) where no other RFC is named. This cache is a shared one.
 """
@@ -34,8 +35,8 @@ STATED: Final = frozenset(
 """Statuses that are stored where the response says how long. §3 would have any that is understood."""
 
 UNSTATED: Final = frozenset({200, 203, 301, 308, 410})
-"""Statuses that are stored for the cache's own ttl where it does not: of those of RFC 9110 §15.1 the ones that the next
-request to another resource does not make wrong, as it would a 404."""
+"""Statuses that are stored for the cache's own ttl where it does not: of those of RFC 9110 §15.1 the ones that the
+next request to another resource does not make wrong, as it would a 404."""
 
 _LONGEST: Final = 365 * 86_400
 _MOST_SECONDS: Final = 1 << 31  # §1.2.2
@@ -78,8 +79,8 @@ class Directives(Mapping[str, "str | None"]):
         return len(self._given)
 
     def seconds(self, name: str) -> int | None:
-        """Return the seconds that a directive states, None where it is not there; 0 for what cannot be read: "consider
-        responses that have invalid freshness information to be stale" (§4.2.1)."""
+        """Return the seconds that a directive states, None where it is not there; 0 for what cannot be read:
+        "consider responses that have invalid freshness information to be stale" (§4.2.1)."""
         if name not in self._given:
             return None
         value = self._given[name] or ""
@@ -119,8 +120,8 @@ class Request:
 
     @property
     def is_for_the_app(self) -> bool:
-        """Whether it asks for what no whole response answers: a part (§3.3), a change under conditions, a protocol; or has
-        content of its own, which no key tells."""
+        """Whether it asks for what no whole response answers: a part (§3.3), a change under conditions, a protocol;
+        or has content of its own, which no key tells."""
         if any(
             self.has(name)
             for name in ("range", "if-match", "if-unmodified-since", "upgrade", "transfer-encoding")
@@ -161,7 +162,8 @@ def terms_of(
         "no-store" in given and "must-understand" not in given
     ):  # §5.2.2.3: whoever understands the status may store it
         return None
-    # qualified or not: it is allowed to treat `private="x"` as `private`, and there is nobody to validate with (§5.2.2.4)
+    # qualified or not: it is allowed to treat `private="x"` as `private`, and there is nobody to validate with
+    # (§5.2.2.4)
     if "private" in given or "no-cache" in given:
         return None
     varying = varies_on(headers)
@@ -196,7 +198,7 @@ def _lifetime(given: Directives, headers: Headers, now: float) -> float | None:
         return None
     end, began = _date(expires), _date(first(headers, "date"))
     if end is None:
-        return 0.0  # "a cache recipient MUST interpret invalid date formats, especially the value "0", as [...] past" (§5.3)
+        return 0.0  # an invalid date, "0" among them, means a time in the past (§5.3)
     return min(end - (now if began is None else began), _LONGEST) - initial_age(headers)
 
 
@@ -212,8 +214,8 @@ def _staleness(given: Directives) -> tuple[float | None, float | None]:
     stale, on_error = given.seconds("stale-while-revalidate"), given.seconds("stale-if-error")
     if stale is None and on_error is None and "s-maxage" not in given:
         return None, None
-    # s-maxage means proxy-revalidate as well (§5.2.2.10). An origin that states how long past it a response may be served
-    # has said what it wants, and Fastly, Cloudflare and Vercel serve it so
+    # s-maxage means proxy-revalidate as well (§5.2.2.10). An origin that states how long past it a response may be
+    # served has said what it wants, and Fastly, Cloudflare and Vercel serve it so
     stale, on_error = min(stale or 0, _LONGEST), min(on_error or 0, _LONGEST)
     return float(stale), float(max(stale, on_error))
 
