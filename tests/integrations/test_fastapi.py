@@ -189,9 +189,12 @@ def test_what_cannot_be_warmed_is_logged_and_keeps_nothing_from_starting(caplog)
 
 
 def test_warming_can_be_left_out_and_its_word_is_checked():
+    loaded: list[str] = []
+
     @cached("quote:{symbol}", cache="stock", warm=["AAPL"])
     async def quote(symbol: str) -> str:
-        pytest.fail("it was loaded")
+        loaded.append(symbol)
+        return symbol
 
     async def run() -> None:
         app = FastAPI(lifespan=lifespan(warm="off"))
@@ -201,26 +204,52 @@ def test_warming_can_be_left_out_and_its_word_is_checked():
     asyncio.run(run())
 
     assert quote.uncached
+    assert loaded == []
     with pytest.raises(InvalidOption, match="background"):
         lifespan(warm="now")  # type: ignore[arg-type]
 
 
 def test_warming_that_is_under_way_ends_with_the_application():
-    began = asyncio.Event()
+    began, ended = asyncio.Event(), asyncio.Event()
 
     @cached("quote:{symbol}", cache="stock", warm=["AAPL"])
     async def quote(symbol: str) -> str:
         began.set()
-        await asyncio.Event().wait()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
         return symbol
 
     async def run() -> None:
         app = FastAPI(lifespan=lifespan())
         async with app.router.lifespan_context(app):
             await began.wait()
+        names = {task.get_name() for task in asyncio.all_tasks()}
+        assert "layercache-warm" not in names
+        await ended.wait()
 
-    asyncio.run(asyncio.wait_for(run(), 5))
+    asyncio.run(run())
     assert quote.uncached
+
+
+def test_functions_over_a_cache_of_another_world_are_not_warmed():
+    loaded: list[str] = []
+    with layercache.Caches(SETTINGS) as other:
+
+        @other["stock"].cached("quote:{symbol}", warm=["AAPL"])
+        async def quote(symbol: str) -> str:
+            loaded.append(symbol)
+            return symbol
+
+        async def run() -> None:
+            app = FastAPI(lifespan=lifespan(warm="first"))
+            async with app.router.lifespan_context(app):
+                pass
+
+        asyncio.run(run())
+        assert quote.uncached
+        assert loaded == []
 
 
 def test_responses_of_fastapi_are_cached_with_all_that_it_does_around_them():

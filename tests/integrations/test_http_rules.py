@@ -59,7 +59,9 @@ def test_directives_are_read(values: list[str], expected: dict[str, str | None])
         ({"cache_control": "max-age=99999999999"}, 365 * 86_400),
     ],
 )
-def test_a_lifetime_is_what_the_response_states_less_its_age(headers: dict[str, str], lifetime: float) -> None:
+def test_a_lifetime_is_what_the_response_states_less_its_age(
+    headers: dict[str, str], lifetime: float
+) -> None:
     assert terms(**headers).lifetime == lifetime
 
 
@@ -126,7 +128,12 @@ def test_variants_are_told_by_the_headers_that_are_named() -> None:
     assert names == ("accept", "accept-language")
 
     same = [request(accept="a,  b"), request(accept=" a,b")]
-    others = [request(accept="b, a"), request(accept=""), request(), request(accept="a, b", accept_language="en")]
+    others = [
+        request(accept="b, a"),
+        request(accept=""),
+        request(),
+        request(accept="a, b", accept_language="en"),
+    ]
 
     assert len({variant_of(each, names) for each in same}) == 1
     assert len({variant_of(each, names) for each in (*same, *others)}) == 5
@@ -134,7 +141,13 @@ def test_variants_are_told_by_the_headers_that_are_named() -> None:
 
 
 def test_headers_of_one_connection_are_not_end_to_end() -> None:
-    headers = [("connection", "X-Hop, keep-alive"), ("x-hop", "1"), ("upgrade", "h2"), ("age", "5"), ("x-own", "2")]
+    headers = [
+        ("connection", "X-Hop, keep-alive"),
+        ("x-hop", "1"),
+        ("upgrade", "h2"),
+        ("age", "5"),
+        ("x-own", "2"),
+    ]
 
     assert end_to_end(headers) == [("x-own", "2")]
 

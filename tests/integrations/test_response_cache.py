@@ -10,7 +10,7 @@ import os
 
 import httpx
 import pytest
-from sites import Answer, Visitor, did
+from sites import Answer, Visitor, did, visiting
 
 from layercache import BackendError, Caches, InvalidOption
 from layercache.integrations.asgi import ResponseCache, tag_response
@@ -214,6 +214,18 @@ def test_a_stale_page_answers_for_an_application_that_fails(everywhere):
     assert (too_old.status_code, too_old.text) == (503, "down")
 
 
+def test_who_finds_a_page_that_is_kept_for_failures_alone_waits_for_a_new_one(everywhere):
+    visitor = everywhere()
+    visitor.site.answer = answer(b"old", cache_control="max-age=10, stale-if-error=600")
+    visitor.get()
+    visitor.world.clock.advance(20)
+    visitor.site.answer = answer(b"new", cache_control="max-age=10")
+
+    made = visitor.get()
+
+    assert (made.text, made.headers["cache-status"]) == ("new", "layercache; fwd=stale; stored")
+
+
 # -- in memory: the rest of what HTTP says
 
 
@@ -236,6 +248,7 @@ def test_a_head_of_what_may_not_be_stored_has_no_body_either(visit):
 
 def test_an_etag_is_made_of_the_body_and_answers_304(visit):
     visitor, other = visit(), visit()
+    visitor.site.answer = answer(content_type="text/plain")
 
     made = visitor.get()
     etag = made.headers["etag"]
@@ -245,7 +258,7 @@ def test_an_etag_is_made_of_the_body_and_answers_304(visit):
     assert other.get().headers["etag"] == etag == '"46fb7408d4f285228f4af516ea25851b"'
     assert (hit.status_code, hit.content, hit.headers["etag"]) == (304, b"", etag)
     assert miss.status_code == 304
-    assert "content-length" not in hit.headers
+    assert set(hit.headers) == {"etag", "age", "cache-status"}
     assert visitor.get(if_none_match='"other"').status_code == 200
     assert "if-none-match" not in visitor.site.seen
 
@@ -403,6 +416,54 @@ def test_a_body_beyond_the_bound_is_streamed_and_not_stored(visit):
     visitor.site.answer = Answer(parts=(b"12345", b"67890"))
     assert [did(visitor.get("/small")) for _ in range(2)] == ["stored", "hit"]
     assert visitor.get("/small").headers["content-length"] == "10"
+
+
+def test_a_response_that_breaks_off_is_not_stored(visit):
+    visitor = visit()
+    visitor.site.answer = answer(content_length="10")
+
+    assert [did(visitor.get()) for _ in range(2)] == ["fwd=uri-miss"] * 2
+
+
+@pytest.mark.parametrize("order", ["the client is served first", "both at once", "it is refreshed first"])
+def test_a_refresh_whose_response_cannot_be_stored_leaves_nothing_behind(visit, clock, order):
+    visitor = visit({"stale_ttl": 600})
+    visitor.get()
+    clock.advance(301)
+    visitor.site.answer = answer(b"now private", cache_control="private")
+
+    async def ask() -> list[bytes]:
+        scope = {
+            "type": "http",
+            "method": "GET",
+            "path": "/",
+            "query_string": b"",
+            "headers": [(b"host", b"site")],
+        }
+        came: list[bytes] = []
+        if order == "both at once":
+            visitor.site.gate = asyncio.Event()
+
+        async def send(message):
+            if message["type"] == "http.response.body":
+                came.append(message["body"])
+            if order != "the client is served first":
+                await visitor.settle(lambda: visitor.site.calls == 2)
+            if order == "it is refreshed first":
+                await asyncio.sleep(0.01)
+
+        async def receive():
+            return {"type": "http.request", "body": b"", "more_body": False}
+
+        await visitor.app({**scope, "raw_path": b"/"}, receive, send)
+        if visitor.site.gate is not None:
+            visitor.site.gate.set()
+        await visitor.settle(lambda: visitor.site.calls == 2)
+        await visitor.settle(lambda: len(asyncio.all_tasks()) == 1)
+        return came
+
+    assert visitor.run(ask()) == [b"hello"]
+    assert visitor.get().text == "now private"
 
 
 def test_a_stream_reaches_its_client_before_it_has_ended(visit):
@@ -644,17 +705,14 @@ class TestACacheThatFails:
         assert visitor.site.calls == 1
 
 
-def test_a_page_that_the_cache_cannot_carry_is_sent(visit):
-    caches = {"default": {"backend": "memory", "ttl": 60}}
-    backends = {"memory": {"type": "memory", "max_bytes": 4000}}
-    with Caches({"backends": backends, "caches": caches}) as world, asyncio.Runner() as runner:
-        from sites import Site
-
-        visitor = Visitor(Site(), world, runner)
+def test_a_page_that_the_cache_cannot_carry_is_sent_and_made_once_for_it(server_url):
+    backends = {"far": {"type": "redis", "url": server_url, "prefix": "large", "max_value_bytes": 4000}}
+    world = Caches({"backends": backends, "caches": {"default": {"backend": "far"}}})
+    with visiting(world) as visitor:
         visitor.site.answer = Answer(os.urandom(9000))
 
-        assert len(visitor.get().content) == 9000
-        assert len(visitor.get().content) == 9000
+        assert [len(visitor.get().content) for _ in range(2)] == [9000, 9000]
+        assert visitor.site.calls == 2
 
 
 def test_a_stored_page_is_plain_json(visit):

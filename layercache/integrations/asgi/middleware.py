@@ -335,7 +335,7 @@ class _Visit:
     def _is_too_stale(self, page: Page) -> bool:
         """Whether it is stale, and was to be served so for a shorter time than the cache keeps it (§4.2.4)."""
         left = page.left_at(self._now())
-        return left <= 0 and page.stale is not None and -left >= page.stale and page.began <= self._arrived
+        return left <= 0 and page.stale is not None and -left >= page.stale
 
     def _pleases(self, page: Page) -> bool:
         """Whether the client takes it (§5.2.1)."""
