@@ -23,7 +23,7 @@ IN_JULY = "Wed, 01 Jul 2026 10:00:00 GMT"
 
 def request(**headers: str) -> Request:
     named = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
-    return Request.of({"method": "GET", "headers": named})
+    return Request({"method": "GET", "headers": named})
 
 
 def terms(status: int = 200, *, asked: Request | None = None, **headers: str) -> Any:

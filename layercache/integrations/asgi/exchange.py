@@ -121,7 +121,11 @@ class Exchange:
             return {"type": "http.request", "body": b"", "more_body": False}
         # whether the client of this request has gone is no matter, as long as others may wait for the response
         await self._going_on.wait()
-        return {"type": "http.disconnect"} if self._target is None else await self._receive()
+        if self._target is None:
+            return {"type": "http.disconnect"}
+        message = await self._receive()
+        # that it was given already: Django takes no second one
+        return await self._receive() if message["type"] == "http.request" else message
 
     async def _take(self, message: Message) -> None:
         if self._target is not None:

@@ -19,6 +19,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, MutableMapping
 from contextlib import suppress
+from functools import lru_cache
 from math import inf
 from secrets import token_hex
 from typing import TYPE_CHECKING, Any, Final
@@ -145,7 +146,7 @@ class ResponseCache:
         if scope["method"] not in {"GET", "HEAD"}:
             await self._change(scope, receive, send)
             return
-        request = Request.of(scope)
+        request = Request(scope)
         # §5.2.1.5: nothing of it is to be stored
         bypasses = request.is_for_the_app or "no-store" in request.directives
         if bypasses or (request.has("authorization") and not self._with_authorization):
@@ -161,24 +162,16 @@ class ResponseCache:
     def cache(self) -> Cache[Any]:
         return get_cache(self._cache) if isinstance(self._cache, str) else self._cache
 
-    def key(self, scope: Scope, credentials: str, **variant: str) -> str:
+    def key(self, scope: Scope, credentials: str, variant: str = "") -> str:
         """Return the key of a page. Requests with credentials have their own: what they get may say less of
         itself."""
-        path = (scope.get("raw_path") or quote(scope["path"]).encode()).decode("latin-1").partition("?")[0]
-        query = scope.get("query_string", b"").decode("latin-1")
+        path = (scope.get("raw_path") or quote(scope["path"]).encode()).partition(b"?")[0]
+        host = next((value for name, value in scope["headers"] if name.lower() == b"host"), b"")
+        query = scope.get("query_string", b"")
         if self._sort_query:
-            query = "&".join(sorted(query.split("&"), key=lambda pair: pair.partition("=")[0]))
-        host = next(
-            (value.decode("latin-1") for name, value in scope["headers"] if name.lower() == b"host"), ""
-        )
-        root = scope.get("root_path", "")
-        return make_key(
-            "page",
-            path,
-            f"{scope.get('scheme', 'http')}://{host.lower()}{root}",
-            query,
-            credentials,
-            **variant,
+            query = b"&".join(sorted(query.split(b"&"), key=lambda pair: pair.partition(b"=")[0]))
+        return _key(
+            path, scope.get("scheme", "http"), host, scope.get("root_path", ""), query, credentials, variant
         )
 
     async def _change(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -228,6 +221,16 @@ class ResponseCache:
         return [pair for pair in end_to_end(headers) if pair[0] != self._tag_header]
 
 
+# the same few thousand URLs are asked for again and again; looking one up is a tenth of spelling it anew
+@lru_cache(maxsize=4096)
+def _key(
+    path: bytes, scheme: str, host: bytes, root: str, query: bytes, credentials: str, variant: str
+) -> str:
+    site = f"{scheme}://{host.decode('latin-1').lower()}{root}"
+    parts = (path.decode("latin-1"), site, query.decode("latin-1"), credentials)
+    return make_key("page", *parts, **({"variant": variant} if variant else {}))
+
+
 class _ServerFailed(CacheError):
     """The application answered with a server error, where a page is there that can be served instead."""
 
@@ -249,7 +252,7 @@ class _Visit:
         self._arrived = self._now()
         self._exchanges: list[Exchange] = []
         self._is_over = False
-        self._credentials = "".join(name[0] for name in _CREDENTIALS if request.has(name))
+        self._credentials = "".join([name[0] for name in _CREDENTIALS if request.has(name)])
         self._key = settings.key(scope, self._credentials)
         self._forward = "uri-miss"  # why the application was asked (RFC 9211 §2.2)
 
@@ -330,7 +333,7 @@ class _Visit:
 
     def _variant_key(self, page: Page) -> str:
         variant = f"{page.generation}.{variant_of(self._request, page.vary)}"
-        return self._settings.key(self._scope, self._credentials, variant=variant)
+        return self._settings.key(self._scope, self._credentials, variant)
 
     def _is_too_stale(self, page: Page) -> bool:
         """Whether it is stale, and was to be served so for a shorter time than the cache keeps it (§4.2.4)."""

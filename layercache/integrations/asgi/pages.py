@@ -10,10 +10,9 @@ from __future__ import annotations
 
 from base64 import b64decode, b64encode
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from math import inf
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from layercache.integrations.asgi.rules import Headers, Request, first, variant_of
 
@@ -22,8 +21,7 @@ __all__ = ["Page"]
 _FORM: Final = 1  # of what is stored; what another version stored is nobody's page
 
 
-@dataclass(frozen=True, slots=True)
-class Page:
+class Page(NamedTuple):
     """A response as it is stored, or (`passes`) that there is none to be stored, and nobody need wait for one.
 
     Attributes:
@@ -41,7 +39,7 @@ class Page:
     at: float
     passes: bool = False
     status: int = 200
-    headers: Headers = field(default_factory=list[tuple[str, str]])
+    headers: Headers = []  # noqa: RUF012  (nobody adds to it)
     body: bytes = b""
     lifetime: float | None = None
     stale: float | None = None
@@ -104,7 +102,7 @@ class Page:
         if self.status != 200 or first(self.headers, "etag") is not None:
             return self
         digest = blake2b(self.body, digest_size=16).hexdigest()
-        return replace(self, headers=[*self.headers, ("etag", f'"{digest}"')])
+        return self._replace(headers=[*self.headers, ("etag", f'"{digest}"')])
 
     def serves(self, request: Request) -> bool:
         """Whether it is this variant that the request is for (§4.1)."""

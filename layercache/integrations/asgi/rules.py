@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from hashlib import blake2b
 from typing import Any, Final, NamedTuple, TypeAlias
@@ -89,6 +88,10 @@ class Directives(Mapping[str, "str | None"]):
         )
 
 
+_NO_DIRECTIVES: Final = Directives(())
+_FOR_THE_APP: Final = frozenset({"range", "if-match", "if-unmodified-since", "upgrade", "transfer-encoding"})
+
+
 def all_of(headers: Headers, name: str) -> list[str]:
     return [value for given, value in headers if given == name]
 
@@ -97,37 +100,34 @@ def first(headers: Headers, name: str) -> str | None:
     return next((value for given, value in headers if given == name), None)
 
 
-@dataclass(frozen=True, slots=True)
 class Request:
     """What of a GET or HEAD its cache looks at."""
 
-    method: str
-    headers: Headers
-    directives: Directives
+    __slots__ = ("_names", "directives", "headers", "method")
 
-    @classmethod
-    def of(cls, scope: Mapping[str, Any]) -> Request:
-        headers = [
+    def __init__(self, scope: Mapping[str, Any]) -> None:
+        self.method: str = scope["method"]
+        self.headers: Headers = [
             (name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in scope["headers"]
         ]
-        directives = Directives(all_of(headers, "cache-control"))
-        if "no-cache" in (first(headers, "pragma") or "").lower() and not len(directives):  # §5.4
-            directives = Directives(["no-cache"])
-        return cls(scope["method"], headers, directives)
+        # a hit asks for ten names, of which nearly all requests have none
+        self._names = frozenset([name for name, _ in self.headers])
+        self.directives = _NO_DIRECTIVES
+        if "cache-control" in self._names:
+            self.directives = Directives(all_of(self.headers, "cache-control"))
+        elif "pragma" in self._names and "no-cache" in str(first(self.headers, "pragma")).lower():  # §5.4
+            self.directives = Directives(["no-cache"])
 
     def has(self, name: str) -> bool:
-        return first(self.headers, name) is not None
+        return name in self._names
 
     @property
     def is_for_the_app(self) -> bool:
         """Whether it asks for what no whole response answers: a part (§3.3), a change under conditions, a protocol;
         or has content of its own, which no key tells."""
-        if any(
-            self.has(name)
-            for name in ("range", "if-match", "if-unmodified-since", "upgrade", "transfer-encoding")
-        ):
+        if not self._names.isdisjoint(_FOR_THE_APP):
             return True
-        return (first(self.headers, "content-length") or "0").strip() != "0"
+        return "content-length" in self._names and str(first(self.headers, "content-length")).strip() != "0"
 
 
 class Terms(NamedTuple):
@@ -258,6 +258,8 @@ def is_buffered(headers: Headers, most: int) -> bool:
 
 def is_not_modified(request: Request, headers: Headers) -> bool:
     """Whether the client has this response already (§4.3.2)."""
+    if not (request.has("if-none-match") or request.has("if-modified-since")):
+        return False
     wanted = all_of(request.headers, "if-none-match")
     if wanted:  # and then If-Modified-Since does not count (RFC 9110 §13.2.2)
         etag = (first(headers, "etag") or "").strip()
