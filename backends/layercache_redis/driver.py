@@ -6,8 +6,12 @@ that had been made is gone; any other `ConnectionError`, none could be made.
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
+from contextlib import suppress
+from struct import Struct
 from threading import Event
+from typing import Any
 
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
@@ -19,7 +23,9 @@ from layercache_redis.options import Place, RedisOptions
 from layercache_redis.outages import Outages
 from layercache_redis.wire import Greeting, NotPrimary
 
-__all__ = ["ConnectionEnded", "Servers", "no_answer", "translated", "unreachable"]
+__all__ = ["ConnectionEnded", "Servers", "forget_unsent", "no_answer", "translated", "unreachable"]
+
+_AT_ONCE = Struct("ii").pack(1, 0)
 
 
 class ConnectionEnded(RedisConnectionError):
@@ -81,6 +87,16 @@ class Servers:
             circuit.reset()
 
 
+def forget_unsent(connection: Any) -> None:
+    """See to it that what a socket has not sent yet is not sent any more once it is closed.
+
+    Else the system goes on trying for minutes, and a write that its caller was told of as failed may be executed long
+    after others.
+    """
+    with suppress(OSError):  # it is gone already
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)
+
+
 def unreachable(place: Place, error: OSError) -> RedisError:
     """Return what a failure to connect is."""
     if isinstance(error, TimeoutError):
@@ -96,4 +112,6 @@ def translated(backend: str, error: RedisError) -> BackendError:
     """Return the error of ours for a driver's; addresses are in it, passwords never are."""
     if isinstance(error, RedisTimeoutError):
         return BackendTimeout(backend, str(error))
-    return BackendError(backend, f"{type(error).__name__}: {error}")
+    failure = BackendError(backend, f"{type(error).__name__}: {error}")
+    failure.in_doubt = isinstance(error, ConnectionEnded)  # else it was refused, or never sent
+    return failure

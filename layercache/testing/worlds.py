@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Final
 
 from layercache.caches import Caches
-from layercache.config import BackendSettings, Settings, read_settings
+from layercache.config import BackendSettings, Settings
 from layercache.core.tickets import Ticket
 from layercache.entry import Entry, Stamps
 from layercache.errors import BackendError, BackendTimeout
@@ -41,10 +41,9 @@ def world_in_memory(
 
     Raises `ConfigError` as `Caches` does.
     """
-    settings = read_settings(source, environment)
-    stand_in = _stand_ins(settings, chaos)
-    world = Caches({"backends": {}, "caches": {}}, now=now)
-    world.settings = replace(settings, backends={**settings.backends, **stand_in})
+    world = Caches(source, environment, now=now)
+    settings = world.settings
+    world.settings = replace(settings, backends={**settings.backends, **_stand_ins(settings, chaos)})
     return world
 
 

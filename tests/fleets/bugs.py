@@ -1,36 +1,50 @@
-"""Old bugs, to be put back in a process: each is known to be seen by the judge of histories."""
+"""Old bugs, to be put back into a process."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterable
 from typing import Any
 
+from layercache.core.outbox import Outbox
 from layercache.core.tickets import Ticket
+from layercache_chain.hearing import Hearing, Trust
 from layercache_redis.log import Log
 
 __all__ = ["BUGS"]
 
-Undo = Callable[[], None]
+Patch = tuple[type, str, Any]
 
 
-def patched(target: Any, name: str, replacement: Any) -> Undo:
-    former = target.__dict__[name]
-    setattr(target, name, replacement)
-    return lambda: setattr(target, name, former)
+def _trust_for_ever(trust: Trust) -> None:
+    trust.until = math.inf
+    if trust._near is not None:
+        trust._near.trusted_until = math.inf
 
 
-def no_tickets() -> Undo:
-    """Whatever was loaded or read is stored near, whatever was changed meanwhile."""
-    return patched(Ticket, "permits", lambda self, entry: True)
+NO_LOG: Patch = (Log, "_follow", lambda self: None)
 
-
-def deaf() -> Undo:
-    """The log is followed, and nothing done about what it says."""
-    return patched(Log, "_hear", lambda self, *args: None)
-
-
-BUGS: dict[str, Callable[[], Undo]] = {
-    "": lambda: lambda: None,
-    "no tickets": no_tickets,
-    "deaf": deaf,
+BUGS: dict[str, Iterable[Patch]] = {
+    "": [],
+    "what was read or loaded before a change is kept near": [(Ticket, "permits", lambda self, entry: True)],
+    "what others changed is not dropped near": [
+        (Hearing, news, lambda self, *args: None) for news in ("written", "invalidated")
+    ],
+    "what could not be invalidated in an outage never is": [(Outbox, "owe", lambda self, owed: None)],
+    "a server that was set back is believed": [(Hearing, "lost_writes", lambda self: None)],
+    "nobody hears of changes": [NO_LOG],  # which is no bug as long as nobody relies on what is near
+    "nobody hears of changes, and what is near is relied on": [NO_LOG, (Trust, "weigh", _trust_for_ever)],
 }
+
+
+def put_back(bug: str) -> Callable[[], None]:
+    """Put it into this process; call what is returned to take it out again."""
+    former = [(target, name, target.__dict__[name]) for target, name, _ in BUGS[bug]]
+    for target, name, broken in BUGS[bug]:
+        setattr(target, name, broken)
+
+    def take_out() -> None:
+        for target, name, whole in former:
+            setattr(target, name, whole)
+
+    return take_out

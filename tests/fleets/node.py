@@ -12,25 +12,32 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Generator
+from dataclasses import replace
+from math import inf
 from pathlib import Path
 from random import Random
 from time import monotonic
 from typing import Any, Final
 
-from bugs import BUGS
+from bugs import put_back
 from histories import Event
 
 from layercache import Caches
 
 TAGS: Final[dict[str, tuple[str, ...]]] = {
-    "k0": ("t0",), "k1": ("t0", "t1"), "k2": ("t1",), "k3": (), "k4": ("t2",), "k5": ("t2", "t0"),
-}  # fmt: skip
-"""Of each key, the same in all processes."""
+    f"k{number}": tuple({f"t{number % 3}": 0, f"t{number % 4}": 0})[: number % 3] for number in range(12)
+}
+"""Of each key none, one or two, and the same in all processes."""
 
-OPERATIONS: Final = {
-    "get": 40, "get_many": 6, "get_or_set": 20, "set": 12, "set_many": 2, "add": 2, "delete": 6, "invalidate": 8, "clear": 0.3,
-}  # fmt: skip
+KEYS: Final = list(TAGS)
+
+OPERATIONS: Final = {"get": 60, "get_many": 3, "get_or_set": 30, "change": 10}
+CHANGES: Final = {"set": 10, "set_many": 1, "add": 2, "delete": 6, "invalidate": 4, "clear": 0.2}
 """How often, among each other."""
+
+TIDES: Final = 0.3
+"""Seconds in which all processes change what there is, and then as many in which none does: what is of the past then
+stays, and is seen, where it would have been replaced soon."""
 
 PAUSE: Final = 0.004  # seconds between two calls of a program, on the average
 
@@ -44,33 +51,52 @@ class Node:
         self.name = name
 
     def begin(
-        self, settings: dict[str, Any], seed: int, history: str, tasks: int = 0, threads: int = 0, bug: str = ""
+        self,
+        settings: dict[str, Any],
+        seed: int,
+        history: str,
+        tasks: int = 0,
+        threads: int = 0,
+        bug: str = "",
     ) -> None:
-        """Run so many programs, in tasks of one loop and in threads, until told to `end`."""
-        self._undo = BUGS[bug]()
+        """Run so many programs, in tasks of one loop and in threads, until told to `end`; with none of them do what is
+        told by `do`."""
+        self._take_out = put_back(bug)
         self._history = Path(history)
+        self._staleness = settings["backends"]["far"]["max_staleness"]
         self._caches = Caches(settings)
         self.cache = self._caches["default"]
         self.far = self.cache._layer.space.layers()[-1]
         self.ended = threading.Event()
         self.events: list[Event] = []
         self.raised: list[str] = []
+        self._under_way: list[threading.Thread] = []
         self.doubtful_at = 0.0
         programs = [Program(self, number, seed) for number in range(tasks + threads)]
-        self._threads = [threading.Thread(target=program.run) for program in programs[tasks:]]
-        self._threads.append(threading.Thread(target=lambda: asyncio.run(self._run_tasks(programs[:tasks]))))
-        self._threads.append(threading.Thread(target=self._watch))
+        jobs = [self._watch, *(program.run for program in programs[tasks:])]
+        if tasks:
+            jobs.append(lambda: asyncio.run(_run_tasks(programs[:tasks])))
+        self._led = Program(self, len(programs), seed)
+        self._threads = [threading.Thread(target=job, daemon=True) for job in jobs]
         for thread in self._threads:
             thread.start()
 
-    async def _run_tasks(self, programs: list[Program]) -> None:
-        await asyncio.gather(*(program.arun() for program in programs))
-        await asyncio.sleep(0)
+    def do(self, operation: str, *, waits: bool = True, **arguments: Any) -> None:
+        """Do one thing, on a thread that is waited for, or to "wait" for later."""
+        if operation == "wait":
+            self._under_way.pop().join()
+            return
+        calls = getattr(self._led, f"_{operation}")(**arguments)
+        self._under_way.append(threading.Thread(target=lambda: self._led.make(calls), daemon=True))
+        self._under_way[-1].start()
+        if waits:
+            self.do("wait")
 
-    def state(self) -> dict[str, Any]:
-        """How it is now: whether it is served by the server, owes it nothing, and hears of what others do."""
+    def is_well(self) -> bool:
+        """Whether the server serves it and is owed nothing, and it hears of what others do."""
         gauges = self.far.space.gauges()
-        return {"out": self.is_out(), "owes": self.owes(), "lag": gauges.get("log_lag", 1e9)}
+        hears = gauges.get("log_lag", inf) < self._staleness
+        return hears and not self._is_in_trouble()
 
     def end(self) -> dict[str, Any]:
         """End the programs, write the history, and say what there was."""
@@ -79,30 +105,25 @@ class Node:
             thread.join()
         stats = self.cache.stats()
         self._caches.close()
-        self._undo()
+        self._take_out()
         self._history.write_text("".join(f"{event.line()}\n" for event in self.events), encoding="utf-8")
         near, far = stats.layers
         return {
-            "raised": self.raised[:10],
-            "operations": Counter(event.operation for event in self.events),
-            "doubtful": sum(event.outcome == "unknown" for event in self.events),
+            "raised": self.raised,
+            "done": Counter(event.operation for event in self.events),
+            "unknown": sum(event.outcome == "unknown" for event in self.events),
             "near hits": near.hits,
             "far hits": far.hits,
-            "errors": far.errors,
         }
 
     # -- what is to be known of the far layer
 
-    def is_out(self) -> bool:
-        return bool(getattr(self.far.space, "is_out", self.far.space.gauges()["circuits_open"]))
+    def _is_in_trouble(self) -> bool:
+        return self.far.space.is_out or not self.far.outbox.is_empty
 
-    def owes(self) -> bool:
-        outbox = getattr(self.far, "outbox", None)
-        return outbox is not None and not outbox.is_empty
-
-    def trouble(self) -> tuple[Any, ...]:
-        """Return what is another where something went wrong meanwhile, and begins with True while it does."""
-        return self.is_out() or self.owes(), self.far.errors
+    def trouble(self) -> tuple[bool, int]:
+        """Return whether something is wrong, and what is another where something was wrong meanwhile."""
+        return self._is_in_trouble(), self.far.errors
 
     def note(self, *events: Event) -> None:
         self.events += events
@@ -112,23 +133,26 @@ class Node:
 
     def _watch(self) -> None:
         """Note outages, from before they begin until after they have ended, and when everything was delivered."""
-        last_fine, settled, openings = monotonic(), 0.0, 0
+        last_fine, delivered, openings = monotonic(), 0.0, 0
         while True:
-            ending = self.ended.is_set()
+            is_ending = self.ended.is_set()
             began = monotonic()
-            count = self.far.space.gauges()["circuit_openings"]
-            is_out = self.is_out()
-            if (not is_out or ending) and count != openings:
+            count, is_out = self.far.space.gauges()["circuit_openings"], self.far.space.is_out
+            if count != openings and (is_ending or not is_out):
                 self.note(Event(self.name, "outage", began=last_fine, ended=monotonic()))
                 openings = count
             if not is_out:
                 last_fine = began
-            if not is_out and not self.owes() and not self.is_out() and settled < self.doubtful_at <= began:
-                self.note(Event(self.name, "delivered", began=began, ended=monotonic()))
-                settled = began
-            if ending:
+                if delivered < self.doubtful_at <= began and not self._is_in_trouble():
+                    self.note(Event(self.name, "delivered", began=began, ended=monotonic()))
+                    delivered = began
+            if is_ending:
                 return
             time.sleep(0.002)
+
+
+async def _run_tasks(programs: list[Program]) -> None:
+    await asyncio.gather(*(program.arun() for program in programs))
 
 
 class Program:
@@ -140,7 +164,10 @@ class Program:
 
     def run(self) -> None:
         """Make the calls plainly."""
-        calls, answer = self._calls(self._load), None
+        self.make(self._calls(self._load))
+
+    def make(self, calls: Generator[Call, Any, None]) -> None:
+        answer = None
         while True:
             try:
                 verb, args, options = calls.send(answer)
@@ -170,8 +197,16 @@ class Program:
         operations, weights = list(OPERATIONS), list(OPERATIONS.values())
         while not self._node.ended.is_set():
             operation = self._random.choices(operations, weights)[0]
-            key = self._random.choice(list(TAGS))
-            yield from getattr(self, f"_{operation}")(key, *([loader] if operation == "get_or_set" else []))
+            if operation == "change" and monotonic() % (2 * TIDES) < TIDES:
+                change = self._random.choices(list(CHANGES), list(CHANGES.values()))[0]
+                # some of them hardly ever
+                yield from getattr(self, f"_{change}")(KEYS[int(len(KEYS) * self._random.random() ** 2)])
+            elif operation == "get_or_set":
+                yield from self._get_or_set(self._random.choice(KEYS), loader)
+            elif operation == "get_many":
+                yield from self._get_many()
+            else:
+                yield from self._get(self._random.choice(KEYS))
 
     def _value(self) -> str:
         self._made += 1
@@ -187,56 +222,49 @@ class Program:
     def _get(self, key: str) -> Generator[Call, Any, None]:
         began = monotonic()
         value = yield "get", (key,), {}
-        self._node.note(
-            Event(self._node.name, "read", key=key, value=value, began=began, ended=monotonic())
-        )
+        self._node.note(Event(self._node.name, "read", key=key, value=value, began=began, ended=monotonic()))
 
-    def _get_many(self, key: str) -> Generator[Call, Any, None]:
+    def _get_many(self) -> Generator[Call, Any, None]:
         began = monotonic()
-        found = yield "get_many", (list(TAGS),), {}
+        found = yield "get_many", (KEYS,), {}
         ended = monotonic()
         self._node.note(
-            *(Event(self._node.name, "read", key=key, value=found[key], began=began, ended=ended) for key in found or ())
+            *(
+                Event(self._node.name, "read", key=key, value=found[key], began=began, ended=ended)
+                for key in found or ()
+            )
         )
 
     def _get_or_set(self, key: str, loader: Callable[..., Any]) -> Generator[Call, Any, None]:
-        loaded: list[Any] = []
+        loaded: list[tuple[str, float]] = []
         seconds = self._random.choice([0, 0.002, 0.02])
         began = monotonic()
-        value = yield "get_or_set", (key, loader(key, seconds, loaded)), {"tags": TAGS[key]}
-        if value not in loaded:
-            self._node.note(
-                Event(self._node.name, "read", key=key, value=value, began=began, ended=monotonic())
-            )
+        value = yield "get_or_set", (key, loader(seconds, loaded)), {"tags": TAGS[key]}
+        event = Event(self._node.name, "read", key=key, value=value, began=began, ended=monotonic())
+        if all(value != mine for mine, _ in loaded):
+            self._node.note(event)
+        for mine, since in loaded:
+            self._node.note(replace(event, operation="load", tags=TAGS[key], value=mine, began=since))
 
-    def _load(self, key: str, seconds: float, loaded: list[Any]) -> Callable[[], str]:
+    def _load(self, seconds: float, loaded: list[tuple[str, float]]) -> Callable[[], str]:
         def load() -> str:
-            began, value = monotonic(), self._value()
-            loaded.append(value)
+            loaded.append((self._value(), monotonic()))
             time.sleep(seconds)
-            self._loaded(key, value, began)
-            return value
+            return loaded[-1][0]
 
         return load
 
-    def _aload(self, key: str, seconds: float, loaded: list[Any]) -> Callable[[], Any]:
+    def _aload(self, seconds: float, loaded: list[tuple[str, float]]) -> Callable[[], Any]:
         async def load() -> str:
-            began, value = monotonic(), self._value()
-            loaded.append(value)
+            loaded.append((self._value(), monotonic()))
             await asyncio.sleep(seconds)
-            self._loaded(key, value, began)
-            return value
+            return loaded[-1][0]
 
         return load
 
-    def _loaded(self, key: str, value: str, began: float) -> None:
-        event = Event(
-            self._node.name, "load", key=key, tags=TAGS[key], value=value, began=began, ended=monotonic()
-        )
-        self._node.note(event)
-
-    def _set(self, key: str) -> Generator[Call, Any, None]:
-        value, before, began = self._value(), self._node.trouble(), monotonic()
+    def _set(self, key: str, size: int = 0) -> Generator[Call, Any, None]:
+        value = self._value() + "".join(self._random.choices("0123456789abcdef", k=size))
+        before, began = self._node.trouble(), monotonic()
         yield "set", (key, value), {"tags": TAGS[key]}
         self._node.note(self._noted("write", before, key=key, tags=TAGS[key], value=value, began=began))
 
@@ -247,15 +275,20 @@ class Program:
         before, began = self._node.trouble(), monotonic()
         yield "set_many", (values,), {"tags": tags}
         self._node.note(
-            *(self._noted("write", before, key=key, tags=tags, value=value, began=began) for key, value in values.items())
+            *(
+                self._noted("write", before, key=key, tags=tags, value=value, began=began)
+                for key, value in values.items()
+            )
         )
 
     def _add(self, key: str) -> Generator[Call, Any, None]:
         value, before, began = self._value(), self._node.trouble(), monotonic()
         is_added = yield "add", (key, value), {"tags": TAGS[key]}
         event = self._noted("write", before, key=key, tags=TAGS[key], value=value, began=began)
-        if is_added or event.outcome == "unknown":
+        if is_added:
             self._node.note(event)
+        elif event.outcome == "unknown":  # it may be there, but nothing was replaced as far as we know
+            self._node.note(replace(event, node=f"{event.node}, perhaps"))
 
     def _delete(self, key: str) -> Generator[Call, Any, None]:
         before, began = self._node.trouble(), monotonic()
@@ -263,7 +296,7 @@ class Program:
         self._node.note(self._noted("delete", before, key=key, began=began))
 
     def _invalidate(self, key: str) -> Generator[Call, Any, None]:
-        tags = TAGS[key] or ("t1",)
+        tags = TAGS[key] or TAGS[KEYS[1]]
         before, began = self._node.trouble(), monotonic()
         yield "invalidate", tags, {}
         self._node.note(self._noted("invalidate", before, tags=tags, began=began))

@@ -165,13 +165,13 @@ class ResponseCache:
     def key(self, scope: Scope, credentials: str, variant: str = "") -> str:
         """Return the key of a page. Requests with credentials have their own: what they get may say less of
         itself."""
-        path = (scope.get("raw_path") or quote(scope["path"]).encode()).partition(b"?")[0]
+        path: bytes = scope.get("raw_path") or quote(scope["path"]).encode()
         host = next((value for name, value in scope["headers"] if name.lower() == b"host"), b"")
         query = scope.get("query_string", b"")
         if self._sort_query:
             query = b"&".join(sorted(query.split(b"&"), key=lambda pair: pair.partition(b"=")[0]))
         return _key(
-            path, scope.get("scheme", "http"), host, scope.get("root_path", ""), query, credentials, variant
+            path.partition(b"?")[0], scope.get("scheme", "http"), host, scope.get("root_path", ""), query, credentials, variant
         )
 
     async def _change(self, scope: Scope, receive: Receive, send: Send) -> None:
