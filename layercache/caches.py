@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeAlias, cast
 from weakref import WeakSet
 
@@ -24,7 +25,20 @@ if TYPE_CHECKING:
     from layercache.events import Events, Invalidation
     from layercache.face import Cache
 
-__all__ = ["Caches", "aclose", "aemit", "cache", "close", "configure", "emit", "get_cache", "on"]
+__all__ = [
+    "Caches",
+    "aclose",
+    "aemit",
+    "cache",
+    "close",
+    "configure",
+    "default_made_by",
+    "default_world",
+    "emit",
+    "get_cache",
+    "names",
+    "on",
+]
 
 Source: TypeAlias = "str | Path | Mapping[str, Any] | None"
 
@@ -309,6 +323,7 @@ if hasattr(os, "register_at_fork"):
 
 _lock = threading.Lock()  # guards _default
 _default: Caches | None = None
+_make: Callable[[Source, str | None], Caches] = Caches
 
 
 def get_cache(name: str = "default") -> Cache[Any]:
@@ -317,7 +332,12 @@ def get_cache(name: str = "default") -> Cache[Any]:
     The same object each time, for sync and async use. Raises `ConfigError` when the settings cannot be right, and
     `UnknownCache`, with the nearest names, for one they do not define.
     """
-    return _world()[name]
+    return default_world()[name]
+
+
+def names() -> list[str]:
+    """Return the names of the caches that the settings of this process define."""
+    return list(default_world())
 
 
 def on(event: str, *, tags: Iterable[str], cache: str = "default", soft: bool = False) -> None:
@@ -352,7 +372,7 @@ def emit(event: str, /, **fields: Any) -> list[Invalidation]:
     """
     from layercache.events import of_the_process
 
-    world = _world()
+    world = default_world()
     return world._emit(event, fields, (world._events, of_the_process))  # noqa: SLF001
 
 
@@ -360,7 +380,7 @@ async def aemit(event: str, /, **fields: Any) -> list[Invalidation]:
     """As `emit`, without blocking the event loop."""
     from layercache.events import of_the_process
 
-    world = _world()
+    world = default_world()
     return await world._aemit(event, fields, (world._events, of_the_process))  # noqa: SLF001
 
 
@@ -373,7 +393,7 @@ def configure(settings: Source, environment: str | None = None) -> None:
     Raises `ConfigError` and changes nothing when they cannot be right.
     """
     global _default
-    made = Caches(settings, environment)
+    made = _make(settings, environment)
     with _lock:
         replaced, _default = _default, made
         closings.count += 1
@@ -395,6 +415,24 @@ async def aclose() -> None:
         await world.aclose()
 
 
+@contextmanager
+def default_made_by(make: Callable[[Source, str | None], Caches]) -> Generator[None]:
+    """While the block runs, have `make` give the default world wherever a `Caches` would: at the first `get_cache`, at
+    `configure`, and after a `close`. For tests; the default world from before is there again afterwards."""
+    global _default, _make
+    with _lock:
+        before, _default, _make = (_default, _make), None, make
+        closings.count += 1
+    try:
+        yield
+    finally:
+        with _lock:
+            made, (_default, _make) = _default, before
+            closings.count += 1
+        if made is not None:
+            made.close()
+
+
 def _taken() -> Caches | None:
     global _default
     with _lock:
@@ -403,13 +441,14 @@ def _taken() -> Caches | None:
     return world
 
 
-def _world() -> Caches:
+def default_world() -> Caches:
+    """Return the world that `get_cache` speaks to."""
     global _default  # noqa: PLW0603
     world = _default
     if world is None:
         with _lock:
             if _default is None:
-                _default = Caches()
+                _default = _make(None, None)
             world = _default
     return world
 

@@ -8,14 +8,14 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
-from fastapi import FastAPI, Request
+from fastapi import Depends, FastAPI, Request
 from fastapi.responses import JSONResponse
 from pydantic import StringConstraints
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-import layercache
-from layercache import cached, get_cache
+from layercache import Cache, cached
+from layercache.integrations.fastapi import cache, lifespan
 from stock_api.market import MarketUnavailable, UnknownSymbol, chosen_market
 from stock_api.models import Headline, History, Period, Profile, Quote
 
@@ -41,14 +41,12 @@ class WorkerHeader:
 
 
 @asynccontextmanager
-async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
-    get_cache("stock")  # opened now, so that wrong settings end the start and not the first request
+async def open_market(_: FastAPI) -> AsyncGenerator[None]:
     yield
     await market.aclose()
-    await layercache.aclose()
 
 
-app = FastAPI(title="stock_api", lifespan=lifespan)
+app = FastAPI(title="stock_api", lifespan=lifespan("stock", around=open_market))
 app.add_middleware(WorkerHeader)
 
 
@@ -77,9 +75,9 @@ async def news(symbol: Symbol) -> list[Headline]:
 
 
 @app.get("/stats")
-async def stats() -> dict[str, Any]:
+async def stats(stock: Annotated[Cache[Any], Depends(cache("stock"))]) -> dict[str, Any]:
     """Tell what this worker's cache has done so far."""
-    return {"worker": os.getpid(), **get_cache("stock").stats().as_dict()}
+    return {"worker": os.getpid(), **stock.stats().as_dict()}
 
 
 @app.get("/health")

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 from layercache.core.policy import checked_tags
 from layercache.durations import DEFAULT, Ttl, parse_duration
 from layercache.entry import MISSING, Entry
+from layercache.errors import InvalidTtl
 
 if TYPE_CHECKING:
     from layercache.core.flights import Flight
@@ -49,12 +50,13 @@ class LoadContext(Generic[T]):
     Attributes:
         key: what is loaded.
         ttl: how long the value will live, if set: seconds, a timedelta, text, None for ever. It wins over all else.
+        stale_ttl: how long after that it is kept to be served stale, if set; it wins as well.
         tags: those that were added.
         flights: of all keys that are loaded together.
         seconds: what the load took, once it is over.
     """
 
-    __slots__ = ("_read", "_stale", "_ttl", "flights", "key", "seconds", "tags")
+    __slots__ = ("_read", "_stale", "_stale_ttl", "_ttl", "flights", "key", "seconds", "tags")
 
     def __init__(
         self, key: str, stale: Entry | None, read: Callable[[Entry], Any], flights: Sequence[Flight]
@@ -64,6 +66,7 @@ class LoadContext(Generic[T]):
         self.seconds = 0.0
         self._stale, self._read = stale, read
         self._ttl: Ttl = DEFAULT
+        self._stale_ttl: Ttl = DEFAULT
 
     @property
     def stale(self) -> T | None:
@@ -80,6 +83,16 @@ class LoadContext(Generic[T]):
         if ttl is not DEFAULT:
             parse_duration(ttl)
         self._ttl = ttl
+
+    @property
+    def stale_ttl(self) -> Ttl:
+        return self._stale_ttl
+
+    @stale_ttl.setter
+    def stale_ttl(self, stale_ttl: Ttl) -> None:
+        if stale_ttl is not DEFAULT and parse_duration(stale_ttl) < 0:
+            raise InvalidTtl(f"stale_ttl is 0 seconds or more, not {stale_ttl!r}")
+        self._stale_ttl = stale_ttl
 
     def add_tags(self, *tags: str) -> None:
         """Have `invalidate` of any of `tags` drop the value; raises `InvalidOption` for what is no tag."""

@@ -378,6 +378,8 @@ class Leading:
         if plan.jitter and seconds < inf:
             seconds *= 1.0 - plan.jitter * port.uniform()
         stale = 0.0 if value is None and plan.none_ttl is not None else plan.stale_ttl
+        if context.stale_ttl is not DEFAULT:
+            stale = parse_duration(context.stale_ttl)
         spread = context.seconds * plan.early_beta if plan.refresh == "early" else 0.0
         now = port.now()
         return Entry(payload, shared, now, now + seconds, now + seconds + stale, (), spread), value

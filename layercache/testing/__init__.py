@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from layercache.testing.server import ValkeyServer
     from layercache.testing.stepping import StepPort, every_order
     from layercache.testing.topologies import ValkeyCluster, ValkeySentinels
+    from layercache.testing.worlds import WorldChaos
 
 __all__ = [
     "BackendContract",
@@ -25,6 +26,7 @@ __all__ = [
     "ValkeyCluster",
     "ValkeySentinels",
     "ValkeyServer",
+    "WorldChaos",
     "every_order",
 ]
 
@@ -37,6 +39,7 @@ _MODULES = {
     "ValkeyCluster": "topologies",
     "ValkeySentinels": "topologies",
     "ValkeyServer": "server",
+    "WorldChaos": "worlds",
     "every_order": "stepping",
 }
 

@@ -12,7 +12,7 @@ from loading_worlds import CLOCK, World, orders
 from layercache.core.context import LoadContext, NotModified, current_load
 from layercache.core.policy import Overrides
 from layercache.entry import MISSING
-from layercache.errors import CacheError, LoadTimeout, RecursiveLoad
+from layercache.errors import CacheError, InvalidTtl, LoadTimeout, RecursiveLoad
 from layercache.testing import StepPort
 from layercache.testing.stepping import Killed, pause
 
@@ -535,6 +535,27 @@ class TestWhatLoadersSay:
         entry = self.entry(world)
         assert entry.fresh_until - CLOCK() == 7
         assert [tag for tag, _ in entry.stamps] == ["*", "known", "told"]
+
+    @pytest.mark.parametrize("stale_ttl", [0, "20s", None])
+    def test_the_context_sets_how_long_a_value_is_kept_stale(self, stale_ttl: Any) -> None:
+        def load(load: LoadContext[Any]) -> list[int]:
+            load.stale_ttl = stale_ttl
+            return [1]
+
+        world, _ = self.one(load, "leases", stale_ttl=5)
+
+        entry = self.entry(world)
+        kept = {0: 0, "20s": 20, None: math.inf}[stale_ttl]
+        assert (entry.fresh_until - CLOCK(), entry.dead_at - entry.fresh_until) == (60, kept)
+
+    def test_less_than_nothing_is_no_stale_ttl(self) -> None:
+        def load(load: LoadContext[Any]) -> list[int]:
+            load.stale_ttl = -1
+            return [1]
+
+        _, result = self.one(load)
+
+        assert isinstance(result, InvalidTtl)
 
     def test_not_modified_keeps_the_stale_value_for_another_ttl(self) -> None:
         seen = []

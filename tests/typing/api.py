@@ -5,7 +5,9 @@ A line with an ignore is one that has to be an error: both complain of an ignore
 
 # pyright: reportUnnecessaryTypeIgnoreComment=true
 
-from typing import Any, assert_type
+from typing import Annotated, Any, assert_type
+
+from fastapi import Depends, FastAPI
 
 from layercache import (
     AsyncCachedFunction,
@@ -24,6 +26,9 @@ from layercache import (
     make_key,
     on,
 )
+from layercache.integrations.asgi import ResponseCache
+from layercache.integrations.fastapi import cache as dependency
+from layercache.integrations.fastapi import lifespan
 
 
 class Quote:
@@ -178,3 +183,21 @@ async def main() -> None:
         raise NotImplementedError
 
     assert_type(await quotes.awarm(load_one, ["k"]), WarmReport)
+
+
+# -- FastAPI
+
+Stock = Annotated[Cache[Any], Depends(dependency("stock"))]
+Quotes = Annotated[Cache[Quote], Depends(dependency("stock", Quote))]
+app = FastAPI(lifespan=lifespan("stock", around=lifespan(warm="off")))
+lifespan(warm="now")  # type: ignore[arg-type]
+app.add_middleware(ResponseCache, cache="pages", max_body="1MB")
+app.add_middleware(ResponseCache, cache=stock)
+
+
+@app.get("/quotes/{symbol}")
+async def quote_of(symbol: str, stock: Stock, quotes: Quotes) -> float:
+    assert_type(stock, Cache[Any])
+    assert_type(await quotes.aget(symbol), Quote | None)
+    assert_type(await dependency("stock", Quote)(), Cache[Quote])
+    return 189.5
