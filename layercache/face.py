@@ -9,10 +9,11 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, Unpack, cast, overload
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, Unpack, cast, overload
 
 from layercache.codecs.normal import NormalForm, TypedForm
 from layercache.core.context import LoadContext
+from layercache.core.explaining import Explanation, explained
 from layercache.core.layer import Layer, LayerStats
 from layercache.core.loading import Loading
 from layercache.core.policy import NOTHING, LoadOptions, Overrides, Policy
@@ -20,16 +21,21 @@ from layercache.core.verbs import Verbs
 from layercache.core.warming import Item
 from layercache.durations import DEFAULT, Duration, Ttl
 from layercache.entry import MISSING
+from layercache.errors import InvalidOption
 from layercache.hits import hit_path, near_set
 from layercache.inline import InlinePort, run
 from layercache.loop import LoopPort
 
 if TYPE_CHECKING:
     from layercache.core.flights import Flights
+    from layercache.core.port import Port
     from layercache.decorator import Decorator
+    from layercache.spi import KeyPage
     from layercache.warming import Schedule, WarmReport
 
 __all__ = ["Cache", "CacheStats"]
+
+_MOST_LISTED: Final = 10_000
 
 T = TypeVar("T")
 D = TypeVar("D")
@@ -451,6 +457,42 @@ class Cache(Generic[T]):
     def _items(self, loader: Callable[[str], Any], keys: Iterable[str], overrides: Overrides) -> list[Item]:
         return [Item(key, partial(loader, key), overrides) for key in self._verbs.check_all(keys)]
 
+    # -- seen from outside
+
+    def explain(self, key: str, *, value: bool = False) -> Explanation:
+        """Return what each layer has under `key`, how fresh, who holds its lease, and what `get_or_set` would do now.
+
+        Counts nothing, changes nothing and never raises for a layer that fails; in each far layer it costs two round
+        trips. The value comes along where `value` says so.
+        """
+        return run(self._explained(self._inline, key, value))
+
+    async def aexplain(self, key: str, *, value: bool = False) -> Explanation:
+        """As `explain`, without blocking the event loop."""
+        return await self._explained(self._loop, key, value)
+
+    def _explained(self, port: Port, key: str, value: bool) -> Coroutine[Any, Any, Explanation]:
+        self._verbs.check(key)
+        plan, leading = self._policy.plan_for(key), self._loading.leading
+        return explained(port, self.name, key, self._layer, plan, self._flights, leading, value=value)
+
+    def list_keys(self, prefix: str = "", *, limit: int = 100, cursor: str = "") -> KeyPage:
+        """Return about `limit` of the keys that begin with `prefix`; of a chain, those in its farthest layer.
+
+        Args:
+            limit: 1 to 10,000. A page may hold a few more, or fewer and even none although there are more: it takes
+                bounded time, whatever there is.
+            cursor: that of the page before, for the next one; None in it says that there is none.
+
+        What is there from the first page to the last is on one of them, with some stores on several. Raises
+        `CannotList` where the store cannot, and `BackendError` where it fails.
+        """
+        return run(self._inline.list_keys(self._layer.space, *_listing(prefix, limit, cursor)))
+
+    async def alist_keys(self, prefix: str = "", *, limit: int = 100, cursor: str = "") -> KeyPage:
+        """As `list_keys`, without blocking the event loop."""
+        return await self._loop.list_keys(self._layer.space, *_listing(prefix, limit, cursor))
+
     # -- for the decorator, which has looked near already, and has its options checked
 
     def _load(self, key: str, loader: Callable[[], Any], overrides: Overrides) -> Any:
@@ -535,6 +577,12 @@ class Cache(Generic[T]):
 
     def __repr__(self) -> str:
         return f"<Cache {self.name!r} on {self._layer.name!r} ({self._layer.type})>"
+
+
+def _listing(prefix: str, limit: int, cursor: str) -> tuple[str, int, str]:
+    if not 1 <= limit <= _MOST_LISTED:
+        raise InvalidOption(f"a page has 1 to {_MOST_LISTED:,} keys, not {limit}")
+    return prefix, limit, cursor
 
 
 def _loader(loader: Any) -> Callable[..., Any]:

@@ -30,7 +30,18 @@ from layercache.entry import CACHE_TAG, Entry, Stamps
 from layercache.inline import InlinePort, run
 from layercache.loop import LoopPort
 from layercache.options import options
-from layercache.spi import Backend, Change, Finding, KeySpace, Lease, LeasingKeySpace, Opening, Trained
+from layercache.spi import (
+    Backend,
+    Change,
+    Finding,
+    KeyPage,
+    KeySpace,
+    Lease,
+    LeasingKeySpace,
+    Opening,
+    Sight,
+    Trained,
+)
 from layercache_chain.hearing import Hearing
 
 __all__ = ["ChainBackend", "ChainOptions"]
@@ -229,7 +240,34 @@ class ChainSpace(LeasingKeySpace):
         for layer, ticket in zip(self._nearer, tickets, strict=False):
             layer.tickets.close(ticket)
 
+    # -- seen from outside
+
+    async def _explain(self, port: Port, key: str) -> Sight:
+        """Return what the nearest layer has that has something; who wants all of them asks each of `layers`."""
+        sight = Sight()
+        for layer in self._layers:
+            sight = await port.explain(layer.space, key)
+            if sight.entry is not None:
+                break
+        return sight
+
+    async def _list_keys(self, port: Port, prefix: str, limit: int, cursor: str) -> KeyPage:
+        """Return keys of the farthest layer, which has them all."""
+        return await port.list_keys(self._farthest.space, prefix, limit, cursor)
+
     # -- the verbs
+
+    def explain(self, key: str) -> Sight:
+        return run(self._explain(self._inline, key))
+
+    async def aexplain(self, key: str) -> Sight:
+        return await self._explain(self._loop, key)
+
+    def list_keys(self, prefix: str, limit: int, cursor: str) -> KeyPage:
+        return run(self._list_keys(self._inline, prefix, limit, cursor))
+
+    async def alist_keys(self, prefix: str, limit: int, cursor: str) -> KeyPage:
+        return await self._list_keys(self._loop, prefix, limit, cursor)
 
     def get(self, key: str) -> Entry | None:
         return run(self._read(self._inline, key))
