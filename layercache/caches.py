@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeAlias, cast
-from weakref import WeakSet
+from weakref import WeakSet, finalize, ref
 
 from layercache.errors import CacheClosed, UnknownCache
 from layercache.spi import Backend, Change, KeySpace, Opening
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from layercache.config import Settings
     from layercache.entry import Entry
     from layercache.face import Cache
+    from layercache.windows import Sampler, Window
 
 __all__ = ["Caches", "aclose", "cache", "close", "configure", "get_cache"]
 
@@ -53,9 +54,10 @@ class Caches:
 
         self.settings: Settings = read_settings(settings, environment)
         self._now = now
-        self._lock = threading.RLock()  # guards _backends and _opened
+        self._lock = threading.RLock()  # guards the three below
         self._backends: dict[str, Backend] = {}
         self._opened: dict[str, Cache[Any]] = {}
+        self._sampler: Sampler | None = None
         _worlds.add(self)
 
     def __getitem__(self, name: str) -> Cache[Any]:
@@ -78,6 +80,28 @@ class Caches:
 
     def __contains__(self, name: object) -> bool:
         return isinstance(name, str) and name.lower() in self.settings.caches
+
+    @property
+    def opened(self) -> list[Cache[Any]]:
+        """The caches that are open now."""
+        return list(self._opened.values())
+
+    def windows(self, name: str) -> dict[str, Window]:
+        """Return what the cache of that name did in the last minute, five minutes and hour: "1m", "5m" and "1h".
+
+        Counted since the first call of this for any of the caches; until then nobody pays for it, and later on no hit.
+        """
+        cache = self[name]
+        with self._lock:
+            if self._sampler is None:
+                from layercache.windows import Sampler
+
+                known = ref(self)  # a world that nobody has any more is not kept by the sampler's thread
+                self._sampler = Sampler(lambda: world.opened if (world := known()) is not None else [])
+                self._sampler.start()
+                finalize(self, self._sampler.end).atexit = False
+            sampler = self._sampler
+        return sampler.windows(cache)
 
     def backend(self, name: str) -> Backend:
         """Return the backend of that name in the settings, opening it at its first use."""
@@ -143,11 +167,15 @@ class Caches:
                 opened.close()
             backends = list(self._backends.values())
             self._backends = {}
+            if self._sampler is not None:
+                self._sampler.end()
+                self._sampler = None
         return backends
 
     def _after_fork(self) -> None:
         # a lock may have been held by a thread of the parent, which does not run here
         self._lock = threading.RLock()
+        self._sampler = None
         for backend in self._backends.values():
             backend.after_fork()
         for opened in self._opened.values():
@@ -226,7 +254,7 @@ def get_cache(name: str = "default") -> Cache[Any]:
     The same object each time, for sync and async use. Raises `ConfigError` when the settings cannot be right, and
     `UnknownCache`, with the nearest names, for one they do not define.
     """
-    return _world()[name]
+    return default_caches()[name]
 
 
 def configure(settings: Source, environment: str | None = None) -> None:
@@ -268,7 +296,8 @@ def _taken() -> Caches | None:
     return world
 
 
-def _world() -> Caches:
+def default_caches() -> Caches:
+    """Return the world behind `get_cache`, made from the settings of this process at its first use."""
     global _default  # noqa: PLW0603
     world = _default
     if world is None:

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass
-from functools import partial
+from dataclasses import asdict, dataclass, field, fields, replace
+from functools import partial, reduce
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, Unpack, cast, overload
 
 from layercache.codecs.normal import NormalForm, TypedForm
@@ -17,6 +17,7 @@ from layercache.core.explaining import Explanation, explained
 from layercache.core.layer import Layer, LayerStats
 from layercache.core.loading import Loading
 from layercache.core.policy import NOTHING, LoadOptions, Overrides, Policy
+from layercache.core.times import Times
 from layercache.core.verbs import Verbs
 from layercache.core.warming import Item
 from layercache.durations import DEFAULT, Duration, Ttl
@@ -58,6 +59,7 @@ class CacheStats:
         fills_refused: loaded values that were not stored, as they were changed or invalidated since the load began.
         undecodable: entries that were there but no value of the wanted type, counted as misses besides.
         layers: where the reads were answered: one layer, or those of the chain, nearest first.
+        load_times: how long each load took, those that failed included.
     """
 
     name: str
@@ -73,12 +75,23 @@ class CacheStats:
     fills_refused: int
     undecodable: int
     layers: tuple[LayerStats, ...]
+    load_times: Times = field(default_factory=Times)
 
     @property
     def hit_rate(self) -> float:
         """Hits among all reads, 0.0 to 1.0; 0.0 before the first."""
         reads = self.hits + self.misses
         return self.hits / reads if reads else 0.0
+
+    def since(self, earlier: CacheStats) -> CacheStats:
+        """Return what was counted after `earlier`, of the same cache."""
+        counted = {
+            each.name: max(getattr(self, each.name) - getattr(earlier, each.name), 0)
+            for each in fields(self)
+            if each.name not in {"name", "layers", "load_times"}
+        }
+        layers = tuple(now.since(then) for now, then in zip(self.layers, earlier.layers, strict=True))
+        return replace(self, **counted, layers=layers, load_times=self.load_times.since(earlier.load_times))
 
     def as_dict(self) -> dict[str, Any]:
         """Return it all as plain dicts and lists, `hit_rate` included: for JSON."""
@@ -562,6 +575,7 @@ class Cache(Generic[T]):
             fills_refused=sum(each.refused for each in leading),
             undecodable=undecodable,
             layers=own.layers or (own,),
+            load_times=reduce(Times.together, [each.times.times() for each in leading]),
         )
 
     def close(self) -> None:

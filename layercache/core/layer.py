@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Coroutine, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, TypeVar
 
 from layercache.core.port import Port
 from layercache.core.tickets import Ticket, Tickets
+from layercache.core.times import Histogram, Times
 from layercache.entry import Entry, Stamps
 from layercache.errors import BackendError
 from layercache.spi import Change, KeySpace, Lease, LeasingKeySpace
@@ -18,6 +19,11 @@ __all__ = ["Layer", "LayerStats"]
 log = logging.getLogger("layercache.layer")
 
 R = TypeVar("R")
+
+_COUNTERS: Final = frozenset({
+    "evictions", "expirations", "refusals", "foreign", "circuit_openings", "log_entries", "log_losses",
+})  # fmt: skip
+"""Gauges that only ever grow; all others say how it is now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +37,7 @@ class LayerStats:
         degraded: whether the last operation failed.
         gauges: what the backend says of itself without I/O, such as `entries`, `bytes`, `evictions`.
         layers: of a chain, nearest first.
+        read_times, write_times: how long its operations took, of those that wait for a network or a disk; else None.
     """
 
     name: str
@@ -41,6 +48,14 @@ class LayerStats:
     degraded: bool
     gauges: dict[str, int | float] = field(default_factory=dict)
     layers: tuple[LayerStats, ...] = ()
+    read_times: Times | None = None
+    write_times: Times | None = None
+
+    @property
+    def hit_rate(self) -> float:
+        """Hits among all reads, 0.0 to 1.0; 0.0 before the first."""
+        reads = self.hits + self.misses
+        return self.hits / reads if reads else 0.0
 
     @property
     def entries(self) -> int | None:
@@ -57,9 +72,31 @@ class LayerStats:
         """How many made room for others; None where it cannot tell."""
         return self._count("evictions")
 
+    def since(self, earlier: LayerStats) -> LayerStats:
+        """Return what was counted after `earlier`; gauges that are no counters stay as they are."""
+        then = earlier.gauges
+        gauges = {
+            name: value - then.get(name, 0) if name in _COUNTERS else value
+            for name, value in self.gauges.items()
+        }
+        return replace(
+            self,
+            hits=self.hits - earlier.hits,
+            misses=self.misses - earlier.misses,
+            errors=self.errors - earlier.errors,
+            gauges=gauges,
+            layers=tuple(now.since(then) for now, then in zip(self.layers, earlier.layers, strict=True)),
+            read_times=_after(self.read_times, earlier.read_times),
+            write_times=_after(self.write_times, earlier.write_times),
+        )
+
     def _count(self, gauge: str) -> int | None:
         value = self.gauges.get(gauge)
         return None if value is None else int(value)
+
+
+def _after(now: Times | None, then: Times | None) -> Times | None:
+    return now if now is None or then is None else now.since(then)
 
 
 class Layer:
@@ -76,8 +113,8 @@ class Layer:
     """
 
     __slots__ = (
-        "_leasing", "_registers", "degraded", "errors", "forgiving", "hits", "misses", "name", "space", "tickets",
-        "type",
+        "_leasing", "_registers", "degraded", "errors", "forgiving", "hits", "misses", "name", "read_times", "space",
+        "tickets", "type", "write_times",
     )  # fmt: skip
 
     def __init__(
@@ -86,6 +123,9 @@ class Layer:
         self.name, self.type, self.space, self.forgiving = name, type_, space, forgiving
         self.hits = self.misses = self.errors = 0
         self.degraded = False
+        # what is in this process takes less than the clock that would time it
+        self.read_times = Histogram() if space.blocks else None
+        self.write_times = Histogram() if space.blocks else None
         self.tickets = tickets if space.tickets is None else space.tickets
         self._registers = space.tickets is None and not isinstance(space, LeasingKeySpace)
         # of this, leases are given back even when the cache is closed and `space` another one
@@ -96,7 +136,10 @@ class Layer:
     async def read(self, port: Port, key: str, *, stale: bool = False) -> Entry | None:
         """Return the entry of `key`, fresh or stale; one that is stale counts as a hit if it may be."""
         try:
-            entry = await port.read(self.space, key)
+            if self.read_times is None:
+                entry = await port.read(self.space, key)
+            else:
+                entry = await _timed(port, self.read_times, port.read(self.space, key))
         except BackendError as error:
             self._failed(error)
             entry = None
@@ -112,7 +155,7 @@ class Layer:
     async def read_many(self, port: Port, keys: Sequence[str], *, stale: bool = False) -> Mapping[str, Entry]:
         """As `read`, of all `keys` that have an entry."""
         nothing: dict[str, Entry] = {}
-        found = await self._tried(port.read_many(self.space, keys), nothing)
+        found = await self._tried(_timed(port, self.read_times, port.read_many(self.space, keys)), nothing)
         now = port.now()
         hits = len(found) if stale else sum(entry.fresh_until > now for entry in found.values())
         self.hits += hits
@@ -126,10 +169,12 @@ class Layer:
     # -- writing
 
     async def write(self, port: Port, key: str, entry: Entry) -> bool:
-        return await self._change(port.write(self.space, key, entry), (key,), False)
+        return await self._change(self._writing(port, port.write(self.space, key, entry)), (key,), False)
 
     async def write_many(self, port: Port, entries: Mapping[str, Entry]) -> list[str]:
-        return await self._change(port.write_many(self.space, entries), entries, list(entries))
+        return await self._change(
+            self._writing(port, port.write_many(self.space, entries)), entries, list(entries)
+        )
 
     async def update(self, port: Port, key: str, change: Change) -> Entry | None:
         """As the key space's. Where that fails and is forgiven, nothing is there to change: an increment says so."""
@@ -140,23 +185,28 @@ class Layer:
 
     async def try_update(self, port: Port, key: str, change: Change) -> tuple[bool, Entry | None]:
         """Return whether the store answered, and what it stored."""
-        return await self._change(_answer(port.update(self.space, key, change)), (key,), (False, None))
+        return await self._change(
+            self._writing(port, _answer(port.update(self.space, key, change))), (key,), (False, None)
+        )
 
     async def delete(self, port: Port, key: str) -> bool:
-        return await self._change(port.delete(self.space, key), (key,), False)
+        return await self._change(self._writing(port, port.delete(self.space, key)), (key,), False)
 
     async def delete_many(self, port: Port, keys: Sequence[str]) -> int:
-        return await self._change(port.delete_many(self.space, keys), keys, 0)
+        return await self._change(self._writing(port, port.delete_many(self.space, keys)), keys, 0)
 
     async def clear(self, port: Port) -> None:
-        await self._change(port.clear(self.space), None, None)
+        await self._change(self._writing(port, port.clear(self.space)), None, None)
 
     async def stamps(self, port: Port, tags: Sequence[str]) -> Stamps:
         """Return what an entry with `tags` has to carry that is stored now."""
         return await self._tried(port.stamps(self.space, tags), ())
 
     async def invalidate(self, port: Port, tags: Sequence[str]) -> None:
-        await self._change(port.invalidate(self.space, tags), None, None)
+        await self._change(self._writing(port, port.invalidate(self.space, tags)), None, None)
+
+    def _writing(self, port: Port, operation: Coroutine[Any, Any, R]) -> Coroutine[Any, Any, R]:
+        return _timed(port, self.write_times, operation)
 
     async def _change(self, operation: Coroutine[Any, Any, R], keys: Iterable[str] | None, otherwise: R) -> R:
         """Make a change of `keys`, None for all, that voids the tickets of what it changes."""
@@ -209,7 +259,8 @@ class Layer:
     ) -> list[Lease]:
         down = dict.fromkeys(keys, Lease("down", None))
         try:
-            leases = await self._tried(port.lease_many(space, keys, token, seconds, after, tags), down)
+            asking = port.lease_many(space, keys, token, seconds, after, tags)
+            leases = await self._tried(_timed(port, self.read_times, asking), down)
         except BaseException as error:
             if not isinstance(error, Exception):  # they may have been granted while we were stopped
                 await self._tried(port.release_many(space, keys, token, 0.0), None)
@@ -322,7 +373,21 @@ class Layer:
             self.degraded,
             gauges=gauges,
             layers=tuple(layer.stats() for layer in layers),
+            read_times=None if self.read_times is None else self.read_times.times(),
+            write_times=None if self.write_times is None else self.write_times.times(),
         )
+
+
+def _timed(port: Port, times: Histogram | None, operation: Coroutine[Any, Any, R]) -> Coroutine[Any, Any, R]:
+    return operation if times is None else _measured(port, times, operation)
+
+
+async def _measured(port: Port, times: Histogram, operation: Coroutine[Any, Any, R]) -> R:
+    began = port.now()
+    try:
+        return await operation
+    finally:
+        times.add(port.now() - began)
 
 
 async def _answer(update: Coroutine[Any, Any, Entry | None]) -> tuple[bool, Entry | None]:
