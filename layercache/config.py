@@ -27,7 +27,18 @@ from pydantic import AfterValidator, Field
 from layercache import seeds
 from layercache.core.policy import Plan, Policy, Refresh, checked_tags
 from layercache.errors import ConfigError, Fault, InvalidOption, UnknownBackend, suggestion
-from layercache.options import Count, Deadline, Duration, Patience, Ratio, Secret, Span, checked, options, plain
+from layercache.options import (
+    Count,
+    Deadline,
+    Duration,
+    Patience,
+    Ratio,
+    Secret,
+    Span,
+    checked,
+    options,
+    plain,
+)
 from layercache.registry import backend_named, backend_names
 from layercache.sources import Tables, Unreadable, cast, files_beside, found_file, parsed, variables
 from layercache.spi import Backend, Opening

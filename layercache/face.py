@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from layercache.core.flights import Flights
     from layercache.core.port import Port
     from layercache.decorator import Decorator
-    from layercache.spi import KeyPage
+    from layercache.spi import KeyPage, NearRecord
     from layercache.warming import Schedule, WarmReport
 
 __all__ = ["Cache", "CacheStats"]
@@ -577,6 +577,16 @@ class Cache(Generic[T]):
             layers=own.layers or (own,),
             load_times=reduce(Times.together, [each.times.times() for each in leading]),
         )
+
+    def layer_stats(self) -> tuple[LayerStats, ...]:
+        """Return the counters of its layers, nearest first, without I/O."""
+        own = self._layer.stats()
+        return own.layers or (own,)
+
+    def near_records(self) -> Mapping[str, NearRecord] | None:
+        """Return what this process's memory holds of its keys, to be looked at only; None where it keeps none."""
+        near = self._layer.space.near
+        return None if near is None else near.records
 
     def close(self) -> None:
         """Close this cache: its verbs raise `CacheClosed` from now on, and `get_cache` opens it anew.

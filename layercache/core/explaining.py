@@ -186,7 +186,7 @@ def _of(layer: Layer, sight: Sight, now: float) -> LayerSight:
         state: State = "unreadable" if sight.fault else "absent"
         return LayerSight(layer.name, layer.type, state, note=sight.fault, **cast("Any", about))
     dead = entry.freshness(now) is Freshness.DEAD
-    state = cast("State", entry.freshness(now).value)
+    state = entry.freshness(now).value
     if not dead and not all(tag.is_current for tag in sight.tags):
         state = "invalid"
     return LayerSight(
