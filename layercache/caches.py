@@ -56,6 +56,7 @@ class Caches:
         self._now = now
         self._lock = threading.RLock()  # guards the three below
         self._backends: dict[str, Backend] = {}
+        self._health: dict[str, Any] = {}  # by backend
         self._opened: dict[str, Cache[Any]] = {}
         self._sampler: Sampler | None = None
         _worlds.add(self)
@@ -115,7 +116,7 @@ class Caches:
     def _open(self, name: str) -> Cache[Any]:
         from layercache.codecs.normal import NormalForm
         from layercache.core.flights import Flights
-        from layercache.core.layer import Layer
+        from layercache.core.layer import Health, Layer
         from layercache.core.tickets import Tickets
         from layercache.face import Cache
         from layercache.inline import InlinePort
@@ -127,7 +128,10 @@ class Caches:
         backend = self.backend(wanted.backend)
         forgiving = backend.on_error == "miss"
         tickets = Tickets(threading.Lock())
-        layer = Layer(backend.name, backend.type, backend.key_space(name), tickets, forgiving=forgiving)
+        health = self._health.setdefault(backend.name, Health(backend.name))
+        layer = Layer(
+            backend.name, backend.type, backend.key_space(name), tickets, health, forgiving=forgiving
+        )
 
         def close() -> None:
             layer.space = _ClosedSpace(name)
@@ -165,7 +169,8 @@ class Caches:
         with self._lock:
             for opened in list(self._opened.values()):
                 opened.close()
-            backends = list(self._backends.values())
+            # those that are made of others were opened after these, and may still need them
+            backends = list(self._backends.values())[::-1]
             self._backends = {}
             if self._sampler is not None:
                 self._sampler.end()

@@ -101,6 +101,13 @@ class Entry:
         end = now + seconds
         return Entry(self.payload, self.value, now, end, end + stale, self.stamps, self.spread)
 
+    def made_stale(self) -> Entry:
+        """Return the entry as one that was softly invalidated: stale until it is dead.
+
+        It was never fresh, to be on the safe side of whoever has looked at the clock before.
+        """
+        return Entry(self.payload, self.value, self.created_at, 0.0, self.dead_at, self.stamps, self.spread)
+
     def early_at(self, draw: float) -> float:
         """Return when to refresh the entry, ahead of its end so that not all who read it do so at once.
 

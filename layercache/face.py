@@ -264,38 +264,54 @@ class Cache(Generic[T]):
         """As `decr`, without blocking the event loop."""
         return await self.aincr(key, -delta)
 
-    def delete(self, key: str) -> bool:
-        """Drop `key` and return whether it was there."""
-        return run(self._verbs.delete(self._inline, key))
+    def delete(self, key: str, *, strict: bool = False) -> bool:
+        """Drop `key` and return whether it was there.
 
-    async def adelete(self, key: str) -> bool:
+        What does not reach a farther layer of a chain is brought to it as soon as that answers again.
+
+        Args:
+            strict: raise `BackendError` where it does not reach every layer now; what it did not reach is brought later
+                all the same.
+        """
+        return run(self._verbs.delete(self._inline, key, strict=strict))
+
+    async def adelete(self, key: str, *, strict: bool = False) -> bool:
         """As `delete`, without blocking the event loop."""
-        return await self._verbs.delete(self._loop, key)
+        return await self._verbs.delete(self._loop, key, strict=strict)
 
-    def delete_many(self, keys: Iterable[str]) -> int:
-        """Drop all `keys` and return how many were there."""
-        return run(self._verbs.delete_many(self._inline, keys))
+    def delete_many(self, keys: Iterable[str], *, strict: bool = False) -> int:
+        """Drop all `keys` and return how many were there; `strict` as for `delete`."""
+        return run(self._verbs.delete_many(self._inline, keys, strict=strict))
 
-    async def adelete_many(self, keys: Iterable[str]) -> int:
+    async def adelete_many(self, keys: Iterable[str], *, strict: bool = False) -> int:
         """As `delete_many`, without blocking the event loop."""
-        return await self._verbs.delete_many(self._loop, keys)
+        return await self._verbs.delete_many(self._loop, keys, strict=strict)
 
-    def clear(self) -> None:
-        """Drop every key of this cache; other caches of the same backend keep theirs."""
-        run(self._verbs.clear(self._inline))
+    def clear(self, *, strict: bool = False) -> None:
+        """Drop every key of this cache; other caches of the same backend keep theirs. `strict` as for `delete`."""
+        run(self._verbs.clear(self._inline, strict=strict))
 
-    async def aclear(self) -> None:
+    async def aclear(self, *, strict: bool = False) -> None:
         """As `clear`, without blocking the event loop."""
-        await self._verbs.clear(self._loop)
+        await self._verbs.clear(self._loop, strict=strict)
 
-    def invalidate(self, *tags: str) -> None:
+    def invalidate(self, *tags: str, soft: bool = False, strict: bool = False) -> None:
         """Drop every entry that carries one of `tags`, whatever their number, and void the loads that are under way for
-        such; raises `InvalidOption` for what is no tag."""
-        run(self._verbs.invalidate(self._inline, tags))
+        such.
 
-    async def ainvalidate(self, *tags: str) -> None:
+        Args:
+            tags: the names.
+            soft: the entries are stale from now on, for the rest of their lives, and not gone: `get` finds nothing, and
+                `get_or_set` serves them as it does all that is stale.
+            strict: as for `delete`.
+
+        Raises `InvalidOption` for what is no tag.
+        """
+        run(self._verbs.invalidate(self._inline, tags, soft, strict=strict))
+
+    async def ainvalidate(self, *tags: str, soft: bool = False, strict: bool = False) -> None:
         """As `invalidate`, without blocking the event loop."""
-        await self._verbs.invalidate(self._loop, tags)
+        await self._verbs.invalidate(self._loop, tags, soft, strict=strict)
 
     # -- loading
 

@@ -1,9 +1,9 @@
 """The hit path: what answers from this process's memory, as plain functions with everything bound once.
 
-Rule: a hit finds a record, compares its end with the clock, and raises its count; it takes no lock, calls
-nothing of ours and awaits nothing. What is no hit goes on to the slow path, which checks, counts and asks
-farther layers. The bodies are written out four times, because one more Python frame costs a third of a hit
-(docs/decisions/0004).
+Rule: a hit finds a record, compares the clock with its end and with that of the trust in what is near, and raises its
+count; it takes no lock, calls nothing of ours and awaits nothing. What is no hit goes on to the slow path, which
+checks, counts and asks farther layers. The bodies are written out four times, because one more Python frame costs a
+third of a hit (docs/decisions/0004).
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def _plain(near: Near, form: NormalForm, slow: Slow) -> dict[str, Callable[..., 
             record = records[key]
         except (KeyError, TypeError):  # TypeError: not hashable, and so no key; the slow path says so
             return MISSING
-        if record.hit_until > now():
+        if record.hit_until > now() < near.trusted_until:
             record.hits += 1
             kind = record.kind
             return record.value if kind is None else kind(record.value)
@@ -60,7 +60,7 @@ def _plain(near: Near, form: NormalForm, slow: Slow) -> dict[str, Callable[..., 
             record = records[key]
         except (KeyError, TypeError):
             record = None
-        if record is not None and record.hit_until > now():
+        if record is not None and record.hit_until > now() < near.trusted_until:
             record.hits += 1
             kind = record.kind
             return record.value if kind is None else kind(record.value)
@@ -71,7 +71,7 @@ def _plain(near: Near, form: NormalForm, slow: Slow) -> dict[str, Callable[..., 
             record = records[key]
         except (KeyError, TypeError):
             record = None
-        if record is not None and record.hit_until > now():
+        if record is not None and record.hit_until > now() < near.trusted_until:
             record.hits += 1
             kind = record.kind
             return record.value if kind is None else kind(record.value)
@@ -82,7 +82,7 @@ def _plain(near: Near, form: NormalForm, slow: Slow) -> dict[str, Callable[..., 
             record = records[key]
         except (KeyError, TypeError):
             record = None
-        if record is not None and record.hit_until > now():
+        if record is not None and record.hit_until > now() < near.trusted_until:
             record.hits += 1
             kind = record.kind
             return record.value if kind is None else kind(record.value)
@@ -93,7 +93,7 @@ def _plain(near: Near, form: NormalForm, slow: Slow) -> dict[str, Callable[..., 
             record = records[key]
         except (KeyError, TypeError):
             record = None
-        if record is not None and record.hit_until > now():
+        if record is not None and record.hit_until > now() < near.trusted_until:
             record.hits += 1
             kind = record.kind
             return record.value if kind is None else kind(record.value)
@@ -115,7 +115,7 @@ def _restored(near: Near, form: NormalForm, slow: Slow) -> dict[str, Callable[..
             record = records[key]
         except (KeyError, TypeError):
             return MISSING
-        if record.hit_until > now():
+        if record.hit_until > now() < near.trusted_until:
             try:
                 value = restore(record.value, record.kind)
             except DecodeError:

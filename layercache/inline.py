@@ -92,8 +92,8 @@ class InlinePort(Chance):
     async def clear(self, space: KeySpace) -> None:
         space.clear()
 
-    async def invalidate(self, space: KeySpace, tags: Sequence[str]) -> None:
-        space.invalidate(tags)
+    async def invalidate(self, space: KeySpace, tags: Sequence[str], soft: bool) -> None:
+        space.invalidate(tags, soft)
 
     async def stamps(self, space: KeySpace, tags: Sequence[str]) -> Stamps:
         return space.stamps(tags)

@@ -63,8 +63,8 @@ class LoopPort(Chance):
     def clear(self, space: KeySpace) -> Coroutine[Any, Any, None]:
         return space.aclear()
 
-    def invalidate(self, space: KeySpace, tags: Sequence[str]) -> Coroutine[Any, Any, None]:
-        return space.ainvalidate(tags)
+    def invalidate(self, space: KeySpace, tags: Sequence[str], soft: bool) -> Coroutine[Any, Any, None]:
+        return space.ainvalidate(tags, soft)
 
     def stamps(self, space: KeySpace, tags: Sequence[str]) -> Coroutine[Any, Any, Stamps]:
         return space.astamps(tags)

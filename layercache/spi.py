@@ -12,7 +12,7 @@ maps keys to entries with five operations; everything else has a default here. I
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Protocol, TypeAlias, TypeVar
 
 from layercache.core.tickets import Fill, Ticket, Tickets
@@ -80,11 +80,13 @@ class TagSight(NamedTuple):
         tag: `*` is the whole cache.
         carried: by the entry.
         current: None where it is lost, which makes what carries any invalid.
+        is_alive: whether what carries it is there nevertheless, and stale: the tag was invalidated softly.
     """
 
     tag: str
     carried: int
     current: int | None
+    is_alive: bool = False
 
     @property
     def is_current(self) -> bool:
@@ -159,7 +161,10 @@ class Near(Protocol):
     Attributes:
         records: by key; one dict for as long as the key space lives.
         now: the clock of their times.
+        trusted_until: what is near is relied on until then; a chain in front of others moves it.
     """
+
+    trusted_until: float
 
     @property
     def records(self) -> Mapping[str, NearRecord]: ...
@@ -249,16 +254,32 @@ class KeySpace(ABC):
         """
         return tuple((tag, 0) for tag in tags)
 
-    def invalidate(self, tags: Sequence[str]) -> None:
-        """Make every entry that carries one of `tags` invalid: its tags are those of `entry.stamps`.
+    def invalidate(self, tags: Sequence[str], soft: bool = False) -> None:
+        """Make every entry that carries one of `tags` invalid: its tags are those of `entry.stamps`. With `soft` it is
+        stale from now on, whatever is left of its life, and dead when it would have been; see `Entry.made_stale`.
 
-        A store that cannot find them drops everything, which is never wrong.
+        A store that cannot find them drops everything, which is never wrong; so may one that cannot make them stale.
         """
         self.clear()
 
-    def subscribe(self, listener: Listener) -> None:
-        """Tell `listener`, from now on, what other processes do to these keys, where the store knows. Waits for
-        nothing, and calls the listener on a thread of the store's own."""
+    def subscribe(self, listener: Listener) -> bool:
+        """Tell `listener`, from now on, what other processes do to these keys; return whether the store can. Waits for
+        nothing, and calls the listener on threads of the store's own.
+
+        Where it can, what is near is relied on only as long as the listener was told so (`confirmed`).
+        """
+        return False
+
+    # -- outages
+
+    @property
+    def is_out(self) -> bool:
+        """Whether the store is left alone, as it does not answer; the layers before it serve what they have."""
+        return False
+
+    def owes(self, keys: Collection[str] = (), tags: Collection[str] = ()) -> bool:
+        """Whether an invalidation of one of `keys` or `tags` has not reached everything that this is made of."""
+        return False
 
     # -- seen from outside, which counts nothing and changes nothing
 
@@ -315,8 +336,8 @@ class KeySpace(ABC):
     def astamps(self, tags: Sequence[str]) -> Coroutine[Any, Any, Stamps]:
         return self._twin(self.stamps, tags)
 
-    def ainvalidate(self, tags: Sequence[str]) -> Coroutine[Any, Any, None]:
-        return self._twin(self.invalidate, tags)
+    def ainvalidate(self, tags: Sequence[str], soft: bool = False) -> Coroutine[Any, Any, None]:
+        return self._twin(self.invalidate, tags, soft)
 
     async def _twin(self, operation: Callable[..., R], *args: Any) -> R:
         if not self.blocks:
@@ -393,8 +414,9 @@ class Listener(Protocol):
         """Another process has written or deleted `key`."""
         ...
 
-    def invalidated(self, tag: str, stamp: int) -> None:
-        """Somebody, perhaps we, has given `tag` (`*` for the whole cache) a new stamp."""
+    def invalidated(self, tag: str, stamp: int, soft: bool) -> None:
+        """Somebody, perhaps we, has given `tag` (`*` for the whole cache) a new stamp; where that was `soft`, what
+        carries the former one is stale, not gone."""
         ...
 
     def restamped(self, tag: str, stamp: int) -> None:
@@ -424,8 +446,12 @@ class Listener(Protocol):
         ...
 
     def outage_ending(self) -> None:
-        """The store answers again, and is everybody's again once this returns; until then it is only for the thread that
-        calls this. Raise `BackendError` where it fails after all."""
+        """The store answers again. Until this returns it is for the thread alone that calls this; raise `BackendError`
+        where it fails after all."""
+        ...
+
+    def outage_ended(self) -> None:
+        """The store is everybody's again."""
         ...
 
 

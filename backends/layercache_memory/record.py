@@ -48,7 +48,8 @@ class Origin(NamedTuple):
     Attributes:
         home: the key space that they are found in.
         life: seconds from their making to `dead_at`, `math.inf` for ever.
-        stamps: the tags that they carry. What is invalidated is dropped here, so the stamps themselves are all 0.
+        stamps: the tags that they carry. What is invalidated is dropped here, or made stale, so the stamps themselves
+            are all 0.
     """
 
     home: Home

@@ -42,12 +42,14 @@ class MemorySpace(KeySpace):
         tickets: for loads of these keys, voided under the lock with whatever voids them.
         now: the clock that they compare with.
         retired_hits: of records that are gone.
+        trusted_until: what is here is relied on until then; a chain moves it.
     """
 
     def __init__(self, storage: Storage, serializer: Serializer, max_ttl: float) -> None:
         self.records: dict[str, Record] = {}
         self.now = storage.now
         self.retired_hits = 0
+        self.trusted_until = inf
         self._storage, self._loads, self._max_ttl = storage, serializer.loads, max_ttl
         self._origins: dict[Any, Origin] = {}  # by life, or by life and tags where there are some
         self._tagged: dict[str, set[str]] = {}  # by tag, the keys of what is here
@@ -66,7 +68,7 @@ class MemorySpace(KeySpace):
             return None
         with self._storage.lock:  # so that value and times are of one `set`
             now = self.now()
-            if now >= (record.dead_at if stale else record.fresh_until):
+            if now >= (record.dead_at if stale else record.fresh_until) or now >= self.trusted_until:
                 return None
             record.hits += 1
             entry = _entry(record)
@@ -148,16 +150,22 @@ class MemorySpace(KeySpace):
                     self.records.clear()  # the table of an emptied dict keeps its size
                 storage.rest()
 
-    def invalidate(self, tags: Sequence[str]) -> None:
-        """Drop what carries one of `tags`, found by an index of what is here: a microsecond each, under the lock."""
+    def invalidate(self, tags: Sequence[str], soft: bool = False) -> None:
+        """Drop what carries one of `tags`, or make it stale, found by an index of what is here: a microsecond each,
+        under the lock."""
         if CACHE_TAG in tags:
             self.clear()
             return
+        now = self.now()
         with self._storage.lock:
             self._tickets.void_tags(tags)
             for tag in tags:
-                for key in self._tagged.pop(tag, ()):
-                    self._storage.drop(self.records[key])
+                if soft:
+                    for key in tuple(self._tagged.get(tag, ())):
+                        self._make_stale(self.records[key], now)
+                else:
+                    for key in self._tagged.pop(tag, ()):
+                        self._storage.drop(self.records[key])
 
     def explain(self, key: str) -> Sight:
         with self._storage.lock:
@@ -227,6 +235,12 @@ class MemorySpace(KeySpace):
         hit_until = entry.early_at(expovariate(1.0)) if entry.spread else entry.fresh_until
         times = (hit_until, entry.fresh_until, entry.dead_at)
         return self._store(key, value, kind, units, self._origin(life, tags), times, now)
+
+    def _make_stale(self, record: Record, now: float) -> None:
+        if record.dead_at <= now:
+            self._storage.expire(record)
+        else:  # as `Entry.made_stale` has it
+            record.hit_until = record.fresh_until = 0.0
 
     def _origin(self, life: float, tags: Stamps) -> Origin:
         alike = (life, tags) if tags else life

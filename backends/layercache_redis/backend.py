@@ -39,7 +39,7 @@ class Parts:
         topology = topology_of(options)
         self._sync = SyncDriver(self._servers, topology)
         self.aio = AioDriver(self._servers, topology)
-        self._log = Log(self._sync, log_name(options.prefix), Node())
+        self._log = Log(self._sync, log_name(options.prefix), Node(), now)
         self._spaces: dict[str, RedisSpace] = {}
         self._heard: list[_Heard] = []
 
@@ -88,7 +88,7 @@ class _Heard:
     def written(self, key: str) -> None:
         pass
 
-    def invalidated(self, tag: str, stamp: int) -> None:
+    def invalidated(self, tag: str, stamp: int, soft: bool) -> None:
         self.stamps.forget(tag, unless=stamp)
 
     def restamped(self, tag: str, stamp: int) -> None:
@@ -111,4 +111,7 @@ class _Heard:
         pass
 
     def outage_ending(self) -> None:
+        pass
+
+    def outage_ended(self) -> None:
         pass

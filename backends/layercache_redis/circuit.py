@@ -1,6 +1,6 @@
 """The circuit: whether a server is worth asking, known without asking.
 
-    closed --(it cannot be reached)--> open --(a probe is answered)--> closed
+    closed --(it cannot be reached)--> open --(a probe is answered, what is owed delivered)--> closed
 
 Rules:
 1. It opens when a connection cannot be made; when an answer does not come in time and nothing that was sent later was
@@ -8,7 +8,9 @@ Rules:
    after the one before had ended.
 2. While open, calls raise `CircuitOpen` and touch no socket. Nobody who calls pays for the probe: a thread of
    its own asks, at once and then with back-off, at most `_LONGEST` apart.
-3. One that opens again soon after it closed goes on with the back-off it had, so flapping is met with patience.
+3. Before it closes, the thread that has probed brings the server up to date (`outages`); nobody else asks it until
+   then.
+4. One that opens again soon after it closed goes on with the back-off it had, so flapping is met with patience.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from time import monotonic
 from typing import Final
 
 from layercache.errors import CircuitOpen
+from layercache_redis.outages import Outages
 
 __all__ = ["Circuit"]
 
@@ -39,14 +42,15 @@ class Circuit:
         backend: its name in the settings.
         place: what is asked, for logs and errors.
         probe: asks the server on the calling thread; raises where it does not answer.
+        outages: of the backend, which are told.
 
     Attributes:
         is_open: read by every call, without a lock.
         openings: how often it opened.
     """
 
-    def __init__(self, backend: str, place: str, probe: Callable[[], object]) -> None:
-        self._backend, self._place, self._probe = backend, place, probe
+    def __init__(self, backend: str, place: str, probe: Callable[[], object], outages: Outages) -> None:
+        self._backend, self._place, self._probe, self._outages = backend, place, probe, outages
         self.openings = 0
         self.reset()
 
@@ -61,10 +65,11 @@ class Circuit:
         self._ended_at = 0.0  # when a connection ended last
         self._delay = _FIRST
         self._closed_at = 0.0
+        self._prober = 0  # the thread for which it is closed already
 
     def check(self) -> None:
         """Raise `CircuitOpen` while it is."""
-        if self.is_open:
+        if self.is_open and self._prober != threading.get_ident():
             raise CircuitOpen(self._backend, f"{self._place} is left alone while it fails: {self._reason}")
 
     def answered(self, sent: float) -> None:
@@ -107,17 +112,23 @@ class Circuit:
                 return
             self.openings += 1
         log.info("circuit of %s opens: %s", self._place, reason)
+        self._outages.opened()
 
     def _probe_until_answered(self) -> None:
         while not self._ended.wait(self._delay * uniform(0.75, 1.0)):  # noqa: S311
             self._delay = min(self._delay * 2, _LONGEST)
             try:
                 self._probe()
+                self._prober = threading.get_ident()
+                self._outages.closing()
             except Exception as error:  # whatever it is, the server is not back
                 self._reason = str(error)
                 continue
+            finally:
+                self._prober = 0
             with self._lock:
                 self._run, self._closed_at = 0, monotonic()
                 self.is_open = False
             log.info("circuit of %s closes", self._place)
+            self._outages.closed()
             return

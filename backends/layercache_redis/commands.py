@@ -9,7 +9,8 @@ Rules:
 3. The server's own expiry bounds what a frame says of its life, never the other way round.
 4. A write voids the leases of its keys and appends to the log in one script with it. A cluster has the log in a slot
    of its own, so there the log is told right after.
-5. An entry is valid while its stamps are current; one that is not is as if it were not there, for every verb.
+5. An entry is valid while its stamps are current; one that is not is as if it were not there, for every verb. Where
+   its tags were invalidated softly alone, it is stale.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from typing import Any, Final, Literal, NamedTuple, TypeAlias, TypeVar
 from zlib import crc32
 
 from layercache.codecs.dictionaries import UnknownDictionary
-from layercache.codecs.frame import BadFrame, is_of_another_version, pack_times, unpack_stamps
+from layercache.codecs.frame import BadFrame, head_of, is_of_another_version, pack_times, unpack_stamps
 from layercache.codecs.normal import NormalForm, TypedForm
 from layercache.codecs.pipeline import Pipeline
 from layercache.core.changes import Add, Increment, Touch
@@ -47,7 +48,7 @@ from layercache_redis.scripts import (
     Script,
     text_of,
 )
-from layercache_redis.stamps import KnownStamps, new_stamp
+from layercache_redis.stamps import KnownStamps, is_alive, new_stamp
 from layercache_redis.wire import Command, Packed, Refusal, packed, pattern
 
 __all__ = ["Commands", "Setting", "Steps", "Writing"]
@@ -211,24 +212,32 @@ class Commands:
         return {key: entry for key, entry in zip(keys, living, strict=True) if entry is not None}
 
     def _living(
-        self, ats: Sequence[bytes], frames: Sequence[Any], pxs: Sequence[Any], own: int | None
+        self,
+        ats: Sequence[bytes],
+        frames: Sequence[Any],
+        pxs: Sequence[Any],
+        own: int | None,
+        *,
+        are_current: bool = False,
     ) -> Steps[list[Entry | None]]:
-        """Decode `frames` of the keys at `ats`: entries that are alive and valid, None for all else."""
+        """Decode `frames` of the keys at `ats`: entries that are alive and valid, or stale; None for all else.
+
+        Args:
+            own: the cache's stamp.
+            are_current: their tags are known to be.
+        """
         try:
             entries = [
                 self._entry(at, frame, px, own) for at, frame, px in zip(ats, frames, pxs, strict=True)
             ]
         except UnknownDictionary as unknown:
             yield from self._learn_dictionary(unknown.id)
-            return (yield from self._living(ats, frames, pxs, own))
+            return (yield from self._living(ats, frames, pxs, own, are_current=are_current))
         tagged = [entry for entry in entries if entry is not None and len(entry.stamps) > 1]
-        if not tagged:
+        if not tagged or are_current:
             return entries
         current = yield from self._current(tag for entry in tagged for tag, _ in entry.stamps[1:])
-        return [
-            None if entry is None or any(current[tag] != stamp for tag, stamp in entry.stamps[1:]) else entry
-            for entry in entries
-        ]
+        return [None if entry is None else _by_tags(entry, current) for entry in entries]
 
     def _entry(self, at: bytes, frame: Any, px: Any, own: int | None) -> Entry | None:
         """Decode one frame; whether its tags are current remains to be seen."""
@@ -402,10 +411,10 @@ class Commands:
         life = change.ttl + change.stale_ttl
         px = 0 if math.isinf(life) else max(1, math.ceil(life * 1000))
         arguments = (pack_times(change.now, end, end + change.stale_ttl), px, int(change.now * 1000))
-        (reply,) = yield from self._evaluated([self._script(TOUCH, [at], taken, px, *arguments)])
-        if self._checked(reply) is None:
+        reply, are_current = yield from self._in_place(TOUCH, at, taken, px, *arguments)
+        if reply is None:
             return None
-        entry = yield from self._still_there(at, reply, -1)
+        entry = yield from self._still_there(at, reply, -1, are_current=are_current)
         yield from self._stored([at], () if entry is None else entry.stamps, px)
         return entry and entry.living_again(change.ttl, change.now, change.stale_ttl)
 
@@ -413,22 +422,43 @@ class Commands:
         at = self._names.value(key)
         taken = yield from self._stamp_to_write()
         arguments = (change.delta, self._digit_stages, crc32(at), int(change.now * 1000))
-        command = self._script(INCREMENT, [at], taken, None, *arguments)
-        (reply,) = yield from self._evaluated([command])
-        if self._checked(reply) is None:
+        reply, are_current = yield from self._in_place(INCREMENT, at, taken, None, *arguments)
+        if reply is None:
             return change(None)
         counted, frame, px = reply
         if not counted:
             return (yield from self._swap(key, change))
-        entry = yield from self._still_there(at, frame, px)
+        entry = yield from self._still_there(at, frame, px, are_current=are_current)
         yield from self._told([at])
         if entry is None:
             return change(None)
         count = change.form.decode(entry)
         return Entry(entry.payload, count, entry.created_at, entry.fresh_until, entry.dead_at, entry.stamps)
 
-    def _still_there(self, at: bytes, frame: bytes, px: int) -> Steps[Entry | None]:
-        """Decode what a script changed in place by the look of its head; what turns out to be no frame is dropped."""
+    def _in_place(
+        self, script: Script, at: bytes, taken: _Taken, px: int | None, *arguments: bytes | int
+    ) -> Steps[tuple[Any, bool]]:
+        """Have a script change what is there, and return its answer, None where nothing is that is fresh; and whether
+        the tags of that were looked at.
+
+        The script cannot see whether tags are current, and gives back what carries some; it is called again with what
+        was found to be, until that is what it meets.
+        """
+        seen = b""
+        while True:
+            (reply,) = yield from self._evaluated([self._script(script, [at], taken, px, *arguments, seen)])
+            if type(self._checked(reply)) is not list or reply[0] != b"tagged":
+                return reply, bool(seen)
+            _, frame, left = reply
+            entry = yield from self._still_there(at, frame, left)
+            if entry is None or entry.fresh_until <= self._now():
+                return None, True
+            seen = head_of(frame)
+
+    def _still_there(
+        self, at: bytes, frame: bytes, px: int, *, are_current: bool = False
+    ) -> Steps[Entry | None]:
+        """Decode what a script took by the look of its head; what turns out to be no frame is dropped."""
         spoilt = self.foreign
         try:
             own = next((stamp for tag, stamp in unpack_stamps(frame) if tag == CACHE_TAG), None)
@@ -436,7 +466,7 @@ class Commands:
             own = None
         if own != self._stamps.own():
             self._stamps.forget(CACHE_TAG)  # the script knows better
-        (entry,) = yield from self._living([at], [frame], [px], own)
+        (entry,) = yield from self._living([at], [frame], [px], own, are_current=are_current)
         if entry is None and self.foreign > spoilt:
             yield from self._dropped([at])
         return entry
@@ -497,14 +527,18 @@ class Commands:
                 if stamps and _STAMP.pack(stamps[0][1]) == current:
                     stamped.append(stamps)
         current_tags = yield from self._current(tag for stamps in stamped for tag, _ in stamps[1:])
-        return sum(all(current_tags[tag] == stamp for tag, stamp in stamps[1:]) for stamps in stamped)
+        return sum(
+            all((now := current_tags[tag]) is not None and is_alive(stamp, now) for tag, stamp in stamps[1:])
+            for stamps in stamped
+        )
 
     def clear(self) -> Steps[None]:
         """A new stamp for the cache: what is there is of no use from now on, and goes when its time is over."""
         yield from self.invalidate([CACHE_TAG])
 
-    def invalidate(self, tags: Sequence[str]) -> Steps[None]:
-        """Give each of `tags` a new stamp."""
+    def invalidate(self, tags: Sequence[str], soft: bool = False) -> Steps[None]:
+        """Give each of `tags` a new stamp: one that counts a soft invalidation more, or another. The cache's own is
+        always another."""
         if not tags:
             return
         for tag in tags:
@@ -512,25 +546,26 @@ class Commands:
         version = self._stamps.version
         fresh = {tag: new_stamp() for tag in tags}
         yield from self._marked(tags, "1")
+        counts = [b"1" if soft and tag != CACHE_TAG else b"" for tag in fresh]
         commands = [
-            self._stamp_script(INVALIDATE, tag, stamp, "", self._names.in_log(tag), _bucket(tag))
-            for tag, stamp in fresh.items()
+            self._stamp_script(INVALIDATE, tag, stamp, "", self._names.in_log(tag), _bucket(tag), count)
+            for (tag, stamp), count in zip(fresh.items(), counts, strict=True)
         ]
-        for reply in (yield from self._evaluated(commands)):
-            self._checked(reply)
+        replies = yield from self._evaluated(commands)
+        given = {tag: self._checked(reply) for tag, reply in zip(fresh, replies, strict=True)}
         yield from self._marked(tags, "0")
         if self._setting.cluster:
-            pairs = [
-                pair
-                for tag, stamp in fresh.items()
-                for pair in ((b"t", self._names.in_log(tag)), (b"s", _STAMP.pack(stamp)))
-            ]
+            pairs: list[tuple[bytes, bytes]] = []
+            for tag, stamp in given.items():
+                kind = b"t" if stamp == _STAMP.pack(fresh[tag]) else b"o"
+                pairs += [(kind, self._names.in_log(tag)), (b"s", stamp)]
             (reply,) = yield [self._log_entry(pairs)]
             self._checked(reply)
         # what others fetched meanwhile may be the former stamps
-        for tag in tags:
-            self._stamps.forget(tag, unless=fresh[tag])
-        self._stamps.learn(fresh.items(), version + len(fresh))
+        known = {tag: _STAMP.unpack(stamp)[0] for tag, stamp in given.items()}
+        for tag, now in known.items():
+            self._stamps.forget(tag, unless=now)
+        self._stamps.learn(known.items(), version + len(known))
 
     def _marked(self, tags: Sequence[str], pending: str) -> Steps[None]:
         """Note in a cluster that `tags` are being invalidated, or were; elsewhere the script does it."""
@@ -652,6 +687,7 @@ class Commands:
         say that somebody else has it. A stale entry comes along."""
         ats = {key: self._names.value(key) for key in keys}
         useless = dict.fromkeys(keys, b"")
+        stale: dict[str, Entry] = {}  # by their tags, which no script sees
         beyond = _FOR_EVER_MS if math.isinf(after) else int(max(after, self._now()) * 1000)
         px = max(1, _ms(seconds))
         leases: dict[str, Lease] = {}
@@ -676,19 +712,21 @@ class Commands:
                 own = self._learnt(current, taken.version)
                 assert own is not None
                 (entry,) = (yield from self._living([ats[key]], [frame], [left], own)) if frame else (None,)
-                if state == b"fresh" and entry is None:
+                if state == b"fresh" and (entry is None or entry.fresh_until <= self._now()):
                     useless[key] = frame[-4:]  # altered, or its tags are not current
+                    if entry is not None:
+                        stale[key] = entry
                     again.append(key)
                     continue
                 stamps = ((CACHE_TAG, own), *((tag, known[tag]) for tag in tags))
-                leases[key] = Lease(_STATES[state], entry, stamps, _mark_of(marks), token)
+                leases[key] = Lease(_STATES[state], entry or stale.get(key), stamps, _mark_of(marks), token)
             pending = again
         return leases
 
     def fill_many(self, token: bytes, entries: Mapping[str, Entry]) -> Steps[list[str]]:
         """Store what was loaded under leases, with the stamps that came with them; return the keys of those that are
         void by now: their leases, as the keys were written or the cache cleared, or what they carry, as a tag of theirs
-        was invalidated. The latter are stored, and of no use to anybody; but nobody is to keep them near."""
+        was invalidated. The latter are stored, and stale or of no use to anybody; but nobody is to keep them near."""
         if not entries:
             return []
         yield from self._learn_dictionary_in_use()
@@ -915,6 +953,18 @@ class Commands:
         if isinstance(reply, Refusal):
             raise BackendError(self._setting.backend, f"the server refused: {reply}") from reply
         return reply
+
+
+def _by_tags(entry: Entry, current: Mapping[str, int | None]) -> Entry | None:
+    """Return `entry` as the `current` stamps of its tags leave it: as it is, stale, or None."""
+    is_current = True
+    for tag, stamp in entry.stamps[1:]:
+        now = current[tag]
+        if now != stamp:
+            if now is None or not is_alive(stamp, now):
+                return None
+            is_current = False
+    return entry if is_current else entry.made_stale()
 
 
 def _bucket(tag: str) -> bytes:

@@ -16,6 +16,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from layercache.errors import BackendError, BackendTimeout
 from layercache_redis.circuit import Circuit
 from layercache_redis.options import Place, RedisOptions
+from layercache_redis.outages import Outages
 from layercache_redis.wire import Greeting, NotPrimary
 
 __all__ = ["ConnectionEnded", "Servers", "no_answer", "translated", "unreachable"]
@@ -37,6 +38,7 @@ class Servers:
         self.backend, self.options = backend, options
         self._probe = probe
         self._circuits: dict[Place, Circuit] = {}
+        self.outages = Outages()
         self.ended = Event()
 
     def circuit(self, place: Place) -> Circuit:
@@ -46,7 +48,7 @@ class Servers:
         found = self._circuits.get(place)
         if found is None:
             named = self.options.url.service if self.options.url.is_sentinel else str(place)
-            made = Circuit(self.backend, named, lambda: self._probe(place))
+            made = Circuit(self.backend, named, lambda: self._probe(place), self.outages)
             found = self._circuits.setdefault(place, made)
         return found
 
@@ -74,6 +76,7 @@ class Servers:
 
     def after_fork(self) -> None:
         self.ended = Event()
+        self.outages.reset()
         for circuit in self._circuits.values():
             circuit.reset()
 

@@ -22,6 +22,7 @@ from layercache.spi import KeyPage, LeaseSight, Sight, TagSight
 from layercache_redis.driver import translated
 from layercache_redis.names import Names
 from layercache_redis.options import RedisOptions
+from layercache_redis.stamps import is_alive
 from layercache_redis.wire import Command, Refusal
 
 __all__ = ["Seeing"]
@@ -88,7 +89,7 @@ class Seeing:
             length,
             parts.stages,
             None if last is None else last.dictionary_of(parts.payload),
-            tuple(TagSight(tag, stamp, current[tag]) for tag, stamp in parts.stamps),
+            tuple(_tag(tag, stamp, current[tag]) for tag, stamp in parts.stamps),
             _lease(holder, held_px, current[CACHE_TAG]),
             f"this cache has no stage {', '.join(unknown)}" if unknown else "",
         )
@@ -167,6 +168,10 @@ class Seeing:
             for name, head in zip(names, heads, strict=True)
             if isinstance(head, bytes) and own_stamp_of(head) == stamp
         ]
+
+
+def _tag(tag: str, carried: int, current: int | None) -> TagSight:
+    return TagSight(tag, carried, current, current is not None and is_alive(carried, current))
 
 
 def _lease(holder: bytes | None, px: int, stamp: int | None) -> LeaseSight | None:

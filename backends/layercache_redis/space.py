@@ -94,11 +94,11 @@ class RedisSpace(LeasingKeySpace):
     def astamps(self, tags: Sequence[str]) -> Coroutine[Any, Any, Stamps]:
         return self._aio.run(self._commands.stamps(tags))
 
-    def invalidate(self, tags: Sequence[str]) -> None:
-        self._sync.run(self._commands.invalidate(tags))
+    def invalidate(self, tags: Sequence[str], soft: bool = False) -> None:
+        self._sync.run(self._commands.invalidate(tags, soft))
 
-    def ainvalidate(self, tags: Sequence[str]) -> Coroutine[Any, Any, None]:
-        return self._aio.run(self._commands.invalidate(tags))
+    def ainvalidate(self, tags: Sequence[str], soft: bool = False) -> Coroutine[Any, Any, None]:
+        return self._aio.run(self._commands.invalidate(tags, soft))
 
     def lease_many(
         self, keys: Sequence[str], token: bytes, seconds: float, after: float = 0.0, tags: Sequence[str] = ()
@@ -130,24 +130,32 @@ class RedisSpace(LeasingKeySpace):
     def alate_stamps(self, tags: Sequence[str], mark: bytes | None) -> Coroutine[Any, Any, Stamps | None]:
         return self._aio.run(self._commands.late_stamps(tags, mark))
 
-    def subscribe(self, listener: Listener) -> None:
+    def subscribe(self, listener: Listener) -> bool:
+        self._sync.servers.outages.subscribe(listener)
         self.log.subscribe(self._cache, listener)
         # from now on, not from the first read on: what is read before it is followed cannot be kept near
         self.log.begin()
+        return True
+
+    @property
+    def is_out(self) -> bool:
+        return self._sync.servers.outages.is_on
 
     def gauges(self) -> Mapping[str, int | float]:
         """Return what can be said without asking the server.
 
         `foreign`: how often something under a key of this cache was not its own. `circuits_open`, `circuit_openings`:
         how many servers are left alone now, and how often one was. `log_entries`: of other processes and ours, heard.
-        `log_losses`: how often track was lost, and everything forgotten. `log_lag`: seconds since what is known was
-        confirmed; left out until it was once.
+        `log_losses`: how often track was lost, and everything forgotten; `log_set_backs`: how often of these as the
+        server had lost writes. `log_lag`: seconds since what is known was confirmed; left out until it was once.
         """
-        heard = {"log_lag": self.log.lag} if self.log.lag < float("inf") else {}
+        tail = self.log.tail
+        heard = {"log_lag": tail.lag} if tail.lag < float("inf") else {}
         return {
             "foreign": self._commands.foreign,
             **self._sync.servers.gauges(),
-            "log_entries": self.log.entries,
-            "log_losses": self.log.losses,
+            "log_entries": tail.entries,
+            "log_losses": tail.losses,
+            "log_set_backs": tail.set_backs,
             **heard,
         }

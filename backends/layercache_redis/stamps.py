@@ -1,6 +1,10 @@
-"""The stamps that this process knows, for one cache: validity is checked against them without asking the server.
+"""Stamps: what an entry's validity is checked against; and those that this process knows, without asking the server.
 
-Rules:
+A stamp is 64 bits in two parts: 48 by chance, which an invalidation draws anew, and 16 that count the soft ones
+(docs/decisions/0012). An entry is valid while it carries the current stamp of each of its tags, stale where one differs
+in the count alone, and else gone.
+
+Rules for what is known:
 1. A stamp is known while the log is followed (`is_current`); else it is fetched with the value.
 2. What the log says of a tag makes it unknown, not known: it may be older than what is fetched. Where it is what is
    known already, that stays.
@@ -16,15 +20,28 @@ from typing import Final
 
 from layercache.entry import CACHE_TAG
 
-__all__ = ["KnownStamps", "new_stamp"]
+__all__ = ["KnownStamps", "is_alive", "new_stamp"]
 
 _MOST: Final = 10_000
 """Tags to remember; with more, all are forgotten and fetched again as they come."""
 
 
+_COUNT: Final = 16
+"""Bits that count soft invalidations. A count that is full makes the next one hard (`invalidate.lua`)."""
+
+
 def new_stamp() -> int:
-    """Return a random stamp; 0 is none."""
-    return getrandbits(64) or 1
+    """Return a random stamp; 0 is none.
+
+    Its count begins anywhere in the lower half: so 63 bits tell what is valid, and the next 32,768 soft invalidations
+    at least are soft.
+    """
+    return (getrandbits(48) or 1) << _COUNT | getrandbits(_COUNT - 1)
+
+
+def is_alive(stamp: int, current: int) -> bool:
+    """Whether what carries `stamp` is there, and if only stale, where its tag has the `current` one by now."""
+    return stamp >> _COUNT == current >> _COUNT
 
 
 class KnownStamps:

@@ -191,6 +191,8 @@ class _Pool:
             self._drop(connection)
         else:
             self._idle.append(connection)
+            if self._servers.ended.is_set():
+                self.close()  # nobody else will
             if self._waiting:
                 with self._changed:
                     self._changed.notify()

@@ -35,6 +35,7 @@ __all__ = [
     "MOST_HEAD",
     "BadFrame",
     "Frame",
+    "head_of",
     "is_of_another_version",
     "own_stamp_of",
     "pack",
@@ -179,8 +180,13 @@ def own_stamp_of(data: bytes) -> int:
 
 def unpack_stamps(data: bytes) -> Stamps:
     """Return the stamps of a frame that begins with `data`, unchecked; `BadFrame` where its head is not whole."""
-    _, stamps, _ = _read_head(data[_HEAD_AT : _payload_at(data)])
+    _, stamps, _ = _read_head(head_of(data))
     return stamps
+
+
+def head_of(data: bytes) -> bytes:
+    """Return the head of a frame: its stages, its stamps and its spread."""
+    return data[_HEAD_AT : _payload_at(data)]
 
 
 def is_of_another_version(data: bytes) -> bool:

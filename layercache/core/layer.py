@@ -3,27 +3,26 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, TypeVar
 
+from layercache.core.outbox import Outbox, Owed
 from layercache.core.port import Port
 from layercache.core.tickets import Ticket, Tickets
 from layercache.core.times import Histogram, Times
-from layercache.entry import Entry, Stamps
+from layercache.entry import CACHE_TAG, Entry, Stamps
 from layercache.errors import BackendError
 from layercache.spi import Change, KeySpace, Lease, LeasingKeySpace
 
-__all__ = ["Layer", "LayerStats"]
+__all__ = ["Health", "Layer", "LayerStats"]
 
 log = logging.getLogger("layercache.layer")
 
 R = TypeVar("R")
 
-_COUNTERS: Final = frozenset({
-    "evictions", "expirations", "refusals", "foreign", "circuit_openings", "log_entries", "log_losses",
-})  # fmt: skip
-"""Gauges that only ever grow; all others say how it is now."""
+_LEVELS: Final = frozenset({"entries", "bytes", "circuits_open", "log_lag", "owed"})
+"""Gauges that say how it is now; all others only ever grow."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,10 +72,10 @@ class LayerStats:
         return self._count("evictions")
 
     def since(self, earlier: LayerStats) -> LayerStats:
-        """Return what was counted after `earlier`; gauges that are no counters stay as they are."""
+        """Return what was counted after `earlier`; gauges that say how it is now stay as they are."""
         then = earlier.gauges
         gauges = {
-            name: value - then.get(name, 0) if name in _COUNTERS else value
+            name: value if name in _LEVELS else value - then.get(name, 0)
             for name, value in self.gauges.items()
         }
         return replace(
@@ -99,30 +98,69 @@ def _after(now: Times | None, then: Times | None) -> Times | None:
     return now if now is None or then is None else now.since(then)
 
 
+class Health:
+    """Whether a backend answers, for all caches that use it; logged once when that ends and once when it begins anew.
+
+    Attributes:
+        degraded: whether the last operation failed.
+    """
+
+    __slots__ = ("_name", "degraded")
+
+    def __init__(self, name: str) -> None:
+        self._name, self.degraded = name, False
+
+    def failed(self, error: BackendError, *, forgiven: bool) -> None:
+        if not self.degraded:
+            self.degraded = True
+            serving = "; serving without it" if forgiven else ""
+            log.warning("layer %r failed%s: %s", self._name, serving, error)
+
+    def answers(self) -> None:
+        if self.degraded:
+            self.degraded = False
+            log.warning("layer %r answers again", self._name)
+
+
 class Layer:
     """One key space and what it answered.
 
-    Rule: a store that fails is counted, and logged once when that begins and once when it ends; where the layer is
-    `forgiving` the operation then finds nothing and stores nothing, else its `BackendError` is raised.
+    Rules:
+    1. A store that fails is counted. Where the layer is `forgiving` the operation then finds nothing and stores
+       nothing, else its `BackendError` is raised.
+    2. A layer with an `outbox` owes what a change that failed would have invalidated, and what it owes is not there.
 
     The counters are plain attributes raised by `+= 1`: CPython changes threads between
     statements of a function only where it calls or jumps back, so none is lost under the GIL.
 
     Args:
         tickets: for a key space that has none of its own and grants no leases.
+        health: of the backend, shared by the layers of all caches that use it.
+        outbox: of a layer of a chain.
+
+    Attributes:
+        bypasses: how many reads passed it over, as it could not be relied on.
     """
 
     __slots__ = (
-        "_leasing", "_registers", "degraded", "errors", "forgiving", "hits", "misses", "name", "read_times", "space",
-        "tickets", "type", "write_times",
+        "_leasing", "_registers", "bypasses", "errors", "forgiving", "health", "hits", "misses", "name", "outbox",
+        "read_times", "space", "tickets", "type", "write_times",
     )  # fmt: skip
 
     def __init__(
-        self, name: str, type_: str, space: KeySpace, tickets: Tickets, *, forgiving: bool = False
+        self,
+        name: str,
+        type_: str,
+        space: KeySpace,
+        tickets: Tickets,
+        health: Health,
+        *,
+        forgiving: bool = False,
+        outbox: Outbox | None = None,
     ) -> None:
         self.name, self.type, self.space, self.forgiving = name, type_, space, forgiving
-        self.hits = self.misses = self.errors = 0
-        self.degraded = False
+        self.health, self.outbox = health, outbox
+        self.hits = self.misses = self.errors = self.bypasses = 0
         # what is in this process takes less than the clock that would time it
         self.read_times = Histogram() if space.blocks else None
         self.write_times = Histogram() if space.blocks else None
@@ -135,17 +173,7 @@ class Layer:
 
     async def read(self, port: Port, key: str, *, stale: bool = False) -> Entry | None:
         """Return the entry of `key`, fresh or stale; one that is stale counts as a hit if it may be."""
-        try:
-            if self.read_times is None:
-                entry = await port.read(self.space, key)
-            else:
-                entry = await _timed(port, self.read_times, port.read(self.space, key))
-        except BackendError as error:
-            self._failed(error)
-            entry = None
-        else:
-            if self.degraded:
-                self._answers_again()
+        entry = await self.look(port, key)
         if entry is not None and (stale or entry.fresh_until > port.now()):
             self.hits += 1
         else:
@@ -154,8 +182,16 @@ class Layer:
 
     async def read_many(self, port: Port, keys: Sequence[str], *, stale: bool = False) -> Mapping[str, Entry]:
         """As `read`, of all `keys` that have an entry."""
-        nothing: dict[str, Entry] = {}
-        found = await self._tried(_timed(port, self.read_times, port.read_many(self.space, keys)), nothing)
+        found: dict[str, Entry] = {}
+        outbox, wanted = self.outbox, keys
+        owing = outbox is not None and not outbox.is_empty
+        if owing:
+            wanted = [key for key in keys if not outbox.withholds(key)]  # type: ignore[union-attr]
+        if wanted:
+            asking = _timed(port, self.read_times, port.read_many(self.space, wanted))
+            found = await self._tried(asking, found)
+        if owing:
+            found = {key: entry for key, entry in found.items() if outbox.passes(entry)}  # type: ignore[union-attr]
         now = port.now()
         hits = len(found) if stale else sum(entry.fresh_until > now for entry in found.values())
         self.hits += hits
@@ -164,17 +200,47 @@ class Layer:
 
     async def look(self, port: Port, key: str) -> Entry | None:
         """As `read`, for who only wants to know: it counts neither a hit nor a miss."""
-        return await self._tried(port.read(self.space, key), None)
+        outbox = self.outbox
+        if outbox is None or outbox.is_empty:
+            try:
+                reading = port.read(self.space, key)
+                entry = await (reading if self.read_times is None else _timed(port, self.read_times, reading))
+            except BackendError as error:
+                self._failed(error)
+                return None
+            if self.health.degraded:
+                self.health.answers()
+        elif outbox.withholds(key):
+            return None
+        else:
+            entry = await self._tried(_timed(port, self.read_times, port.read(self.space, key)), None)
+        if entry is None or outbox is None or outbox.is_empty:
+            return entry
+        # what it is owed since it was asked is of the past as well
+        return None if outbox.withholds(key) or not outbox.passes(entry) else entry
 
     # -- writing
 
     async def write(self, port: Port, key: str, entry: Entry) -> bool:
-        return await self._change(self._writing(port, port.write(self.space, key, entry)), (key,), False)
+        return await self._change(
+            _timed(port, self.write_times, port.write(self.space, key, entry)), Owed((key,)), False
+        )
 
     async def write_many(self, port: Port, entries: Mapping[str, Entry]) -> list[str]:
-        return await self._change(
-            self._writing(port, port.write_many(self.space, entries)), entries, list(entries)
+        """As the key space's; where that fails and is forgiven, none is kept."""
+        return (await self.try_write_many(port, entries))[1]
+
+    async def try_write_many(self, port: Port, entries: Mapping[str, Entry]) -> tuple[bool, list[str]]:
+        """Return whether the store answered, and the keys of those that are not kept."""
+        failed = False, list(entries)
+        answered, refused = await self._change(
+            _timed(port, self.write_times, _answer(port.write_many(self.space, entries))),
+            Owed(entries),
+            failed,
         )
+        if answered and refused and self.outbox is not None:
+            self.outbox.owe(Owed(refused))  # a server that refuses a write may have kept what was there
+        return answered, refused
 
     async def update(self, port: Port, key: str, change: Change) -> Entry | None:
         """As the key space's. Where that fails and is forgiven, nothing is there to change: an increment says so."""
@@ -184,36 +250,77 @@ class Layer:
         return changed
 
     async def try_update(self, port: Port, key: str, change: Change) -> tuple[bool, Entry | None]:
-        """Return whether the store answered, and what it stored."""
+        """Return whether the store answered, and what it stored. What it is owed otherwise, the caller knows."""
+        nothing: tuple[bool, Entry | None] = (False, None)
+        outbox = self.outbox
+        if outbox is not None and outbox.withholds(key):
+            return nothing
+        update = _answer(port.update(self.space, key, change))
+        if not self._registers:
+            return await self._tried(update, nothing)
+        with self.tickets.writing((key,)):
+            return await self._tried(update, nothing)
+
+    async def delete(self, port: Port, key: str, *, strict: bool = False) -> bool:
+        deletion = port.delete(self.space, key)
+        return await self._change(deletion, Owed((key,)), False, strict=strict)
+
+    async def delete_many(self, port: Port, keys: Sequence[str], *, strict: bool = False) -> int:
+        """Drop `keys` and return how many there were; `strict` raises `BackendError` where one may not be gone."""
         return await self._change(
-            self._writing(port, _answer(port.update(self.space, key, change))), (key,), (False, None)
+            _timed(port, self.write_times, port.delete_many(self.space, keys)), Owed(keys), 0, strict=strict
         )
 
-    async def delete(self, port: Port, key: str) -> bool:
-        return await self._change(self._writing(port, port.delete(self.space, key)), (key,), False)
-
-    async def delete_many(self, port: Port, keys: Sequence[str]) -> int:
-        return await self._change(self._writing(port, port.delete_many(self.space, keys)), keys, 0)
-
-    async def clear(self, port: Port) -> None:
-        await self._change(self._writing(port, port.clear(self.space)), None, None)
+    async def clear(self, port: Port, *, strict: bool = False) -> None:
+        await self._change(
+            _timed(port, self.write_times, port.clear(self.space)),
+            Owed(tags=(CACHE_TAG,)),
+            None,
+            strict=strict,
+        )
 
     async def stamps(self, port: Port, tags: Sequence[str]) -> Stamps:
         """Return what an entry with `tags` has to carry that is stored now."""
         return await self._tried(port.stamps(self.space, tags), ())
 
-    async def invalidate(self, port: Port, tags: Sequence[str]) -> None:
-        await self._change(self._writing(port, port.invalidate(self.space, tags)), None, None)
+    async def invalidate(
+        self, port: Port, tags: Sequence[str], soft: bool = False, *, strict: bool = False
+    ) -> None:
+        owed = Owed(tags=tags, soft=soft)
+        await self._change(
+            _timed(port, self.write_times, port.invalidate(self.space, tags, soft)), owed, None, strict=strict
+        )
 
-    def _writing(self, port: Port, operation: Coroutine[Any, Any, R]) -> Coroutine[Any, Any, R]:
-        return _timed(port, self.write_times, operation)
-
-    async def _change(self, operation: Coroutine[Any, Any, R], keys: Iterable[str] | None, otherwise: R) -> R:
-        """Make a change of `keys`, None for all, that voids the tickets of what it changes."""
+    async def _change(
+        self, operation: Coroutine[Any, Any, R], owed: Owed, otherwise: R, *, strict: bool = False
+    ) -> R:
+        """Make a change, which voids the tickets of what it changes; `owed` where it does not arrive."""
         if not self._registers:
-            return await self._tried(operation, otherwise)
-        with self.tickets.clearing() if keys is None else self.tickets.writing(keys):
-            return await self._tried(operation, otherwise)
+            result = await self._changed(operation, owed, otherwise, strict=strict)
+        else:
+            with self.tickets.clearing() if owed.tags else self.tickets.writing(owed.keys):
+                result = await self._changed(operation, owed, otherwise, strict=strict)
+        if strict and self.space.owes(owed.keys, owed.tags):
+            raise BackendError(
+                self.name, "the change did not reach every layer; it will when they answer again"
+            )
+        return result
+
+    async def _changed(
+        self, operation: Coroutine[Any, Any, R], owed: Owed, otherwise: R, *, strict: bool
+    ) -> R:
+        try:
+            result = await operation
+        except BackendError as error:
+            if self.outbox is not None:
+                self.outbox.owe(owed)
+            self._failed(error)
+            if strict:
+                raise
+            return otherwise
+        if self.health.degraded:
+            self.health.answers()
+        return result
 
     # -- loading: by leases where the store grants some, else by tickets of this process
 
@@ -257,15 +364,31 @@ class Layer:
         after: float,
         tags: Sequence[str],
     ) -> list[Lease]:
-        down = dict.fromkeys(keys, Lease("down", None))
+        outbox = self.outbox
+        asked = keys
+        if outbox is not None and not outbox.is_empty:
+            asked = [] if outbox.owes(tags=tags) else [key for key in keys if not outbox.withholds(key)]
+        leases = down = dict.fromkeys(asked, Lease("down", None))
         try:
-            asking = port.lease_many(space, keys, token, seconds, after, tags)
-            leases = await self._tried(_timed(port, self.read_times, asking), down)
+            if asked:
+                leases = await self._tried(
+                    _timed(
+                        port,
+                        self.read_times,
+                        port.lease_many(space, asked, token, seconds, after, tags),
+                    ),
+                    down,
+                )
         except BaseException as error:
             if not isinstance(error, Exception):  # they may have been granted while we were stopped
-                await self._tried(port.release_many(space, keys, token, 0.0), None)
+                await self._tried(port.release_many(space, asked, token, 0.0), None)
             raise
-        return [leases[key] for key in keys]
+        if outbox is not None and not outbox.is_empty:
+            for key, lease in leases.items():
+                if lease.entry is not None and (outbox.withholds(key) or not outbox.passes(lease.entry)):
+                    past = Lease("down", None) if lease.state == "fresh" else lease._replace(entry=None)
+                    leases[key] = past
+        return [leases.get(key) or Lease("down", None) for key in keys]
 
     async def fill(
         self, port: Port, keys: Sequence[str], leases: Sequence[Lease], entries: Sequence[Entry]
@@ -279,8 +402,16 @@ class Layer:
                 if lease.state == "granted"
             }
             void: list[str] = []
+            outbox = self.outbox
+            if outbox is not None and not outbox.is_empty:
+                # it was invalidated since, as far as the store could not be told
+                void = [
+                    key for key, entry in granted.items() if outbox.withholds(key) or not outbox.passes(entry)
+                ]
+                granted = {key: entry for key, entry in granted.items() if key not in void}
             if granted:
-                void = await self._tried(port.fill_many(leasing, leases[0].token, granted), void)
+                nothing: list[str] = []
+                void += await self._tried(port.fill_many(leasing, leases[0].token, granted), nothing)
             return [key in void for key in keys]
         refused: list[bool] = []
         for lease, entry in zip(leases, entries, strict=True):
@@ -298,8 +429,8 @@ class Layer:
         except BackendError as error:
             self._failed(error)
             return None
-        if self.degraded:
-            self._answers_again()
+        if self.health.degraded:
+            self.health.answers()
         return stored
 
     async def release(
@@ -340,27 +471,24 @@ class Layer:
         except BackendError as error:
             self._failed(error)
             return otherwise
-        if self.degraded:
-            self._answers_again()
+        if self.health.degraded:
+            self.health.answers()
         return result
 
     def _failed(self, error: BackendError) -> None:
         self.errors += 1
-        if not self.degraded:
-            self.degraded = True
-            serving = "; serving without it" if self.forgiving else ""
-            log.warning("layer %r failed%s: %s", self.name, serving, error)
+        self.health.failed(error, forgiven=self.forgiving)
         if not self.forgiving:
             raise error
-
-    def _answers_again(self) -> None:
-        self.degraded = False
-        log.warning("layer %r answers again", self.name)
 
     def stats(self) -> LayerStats:
         """Return the counters. Hits without a lock are counted by the records themselves, once for a chain and its
         nearest layer."""
         gauges = dict(self.space.gauges())
+        if self.outbox is not None:
+            gauges.update(
+                owed=len(self.outbox), outbox_overflows=self.outbox.overflows, bypasses=self.bypasses
+            )
         near = self.space.near
         near_hits = near.hits() if near is not None else 0
         layers = self.space.layers()
@@ -370,7 +498,7 @@ class Layer:
             self.hits + near_hits,
             self.misses,
             self.errors,
-            self.degraded,
+            self.health.degraded,
             gauges=gauges,
             layers=tuple(layer.stats() for layer in layers),
             read_times=None if self.read_times is None else self.read_times.times(),
@@ -390,5 +518,5 @@ async def _measured(port: Port, times: Histogram, operation: Coroutine[Any, Any,
         times.add(port.now() - began)
 
 
-async def _answer(update: Coroutine[Any, Any, Entry | None]) -> tuple[bool, Entry | None]:
-    return True, await update
+async def _answer(operation: Coroutine[Any, Any, R]) -> tuple[bool, R]:
+    return True, await operation

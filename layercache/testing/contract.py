@@ -75,10 +75,10 @@ class Operations:
     runner: asyncio.Runner | None
 
     def __getattr__(self, operation: str) -> Callable[..., Any]:
-        def call(*args: Any) -> Any:
+        def call(*args: Any, **kwargs: Any) -> Any:
             if self.runner is None:
-                return getattr(self.space, operation)(*args)
-            return self.runner.run(getattr(self.space, f"a{operation}")(*args))
+                return getattr(self.space, operation)(*args, **kwargs)
+            return self.runner.run(getattr(self.space, f"a{operation}")(*args, **kwargs))
 
         return call
 
@@ -99,6 +99,12 @@ def finding(test: T) -> T:
     return test
 
 
+def softening(test: T) -> T:
+    """Mark a fact that only holds for a backend that makes stale what was softly invalidated."""
+    test.softening = True  # type: ignore[attr-defined]
+    return test
+
+
 def excluding(test: T) -> T:
     """Mark a fact that only holds for a backend that lets one at a time load a key."""
     test.excluding = True  # type: ignore[attr-defined]
@@ -111,14 +117,17 @@ class BackendContract:
     Attributes:
         remembers: whether it stores anything.
         finds_tagged: whether `invalidate` drops what carries the tag and nothing else.
+        softens: whether a soft `invalidate` leaves that, as a stale entry.
     """
 
     remembers: ClassVar[bool] = True
     finds_tagged: ClassVar[bool] = True
+    softens: ClassVar[bool] = True
 
     def __init_subclass__(cls) -> None:
         cls._leave_out("remembering", unless=cls.remembers)
         cls._leave_out("finding", unless=cls.remembers and cls.finds_tagged)
+        cls._leave_out("softening", unless=cls.remembers and cls.finds_tagged and cls.softens)
 
     @classmethod
     def _leave_out(cls, facts: str, *, unless: bool) -> None:
@@ -466,8 +475,82 @@ class BackendContract:
         assert value(other.get("k")) == "there"
         other.clear()
 
+    def test_after_a_soft_invalidation_nothing_that_carries_the_tag_is_fresh(
+        self, space: Operations, backend: Backend, entry: Any
+    ) -> None:
+        for key, its in {"one": ["t"], "several": ["w", "t", "x"]}.items():
+            space.set(key, entry(stamps=space.stamps(its), stale=60.0))
+
+        space.invalidate(["t"], soft=True)
+
+        for found in (space.get("one"), *space.get_many(["one", "several"]).values()):
+            assert found is None or found.fresh_until <= backend.now()
+
+    @softening
+    def test_but_stale_for_as_long_as_it_had_to_live(
+        self, space: Operations, backend: Backend, entry: Any, value: Any
+    ) -> None:
+        made = entry("v", ttl=30, stale=30, stamps=space.stamps(["t", "u"]))
+        space.set("k", made)
+        space.set("another", entry("another", stamps=space.stamps(["u", "tt"])))
+
+        space.invalidate(["t"], soft=True)
+
+        for _ in range(2):
+            for found in (space.get("k"), space.get_many(["k"])["k"]):
+                assert value(found) == "v"
+                assert found.fresh_until <= backend.now()
+                assert found.dead_at == pytest.approx(made.dead_at, abs=0.5)
+            assert space.get("another").fresh_until > backend.now()
+            space.invalidate(["t", "of nothing"], soft=True)  # once more changes nothing
+        self.pass_time(40)
+        assert value(space.get("k")) == "v"
+        self.pass_time(30)
+        assert space.get("k") is None
+
+    @softening
+    def test_what_never_was_to_be_stale_is_so_for_the_rest_of_its_ttl(
+        self, space: Operations, backend: Backend, entry: Any, value: Any
+    ) -> None:
+        space.set("k", entry("v", ttl=30, stamps=space.stamps(["t"])))
+
+        space.invalidate(["t"], soft=True)
+
+        assert value(space.get("k")) == "v"
+        self.pass_time(40)
+        assert space.get("k") is None
+
+    @softening
+    def test_what_is_stored_after_it_is_fresh_and_a_hard_one_drops_what_is_stale(
+        self, space: Operations, backend: Backend, entry: Any, value: Any
+    ) -> None:
+        for key in ("k", "l"):
+            space.set(key, entry("old", stamps=space.stamps(["t"])))
+        space.invalidate(["t"], soft=True)
+
+        space.set("k", entry("new", stamps=space.stamps(["t"])))
+        assert space.get("k").fresh_until > backend.now()
+        space.invalidate(["t"])
+
+        assert space.get_many(["k", "l"]) == {}
+
+    @softening
+    def test_a_stale_entry_is_seen_by_updates_and_counted_by_delete(
+        self, space: Operations, backend: Backend, entry: Any
+    ) -> None:
+        space.set("k", entry("v", stamps=space.stamps(["t"])))
+        space.invalidate(["t"], soft=True)
+        seen: list[Entry | None] = []
+
+        space.update("k", seen.append)
+
+        assert seen
+        assert all(found and found.fresh_until <= backend.now() for found in seen)
+        assert space.delete("k") is True
+
     @pytest.mark.parametrize(
-        "change", ["set", "set_many", "update", "delete", "delete_many", "clear", "invalidate"]
+        "change",
+        ["set", "set_many", "update", "delete", "delete_many", "clear", "invalidate", "invalidate softly"],
     )
     def test_where_it_has_tickets_every_change_voids_them(
         self, space: Operations, backend: Backend, entry: Any, change: str
@@ -488,6 +571,7 @@ class BackendContract:
             "delete_many": lambda: space.delete_many(["k"]),
             "clear": space.clear,
             "invalidate": lambda: space.invalidate(["t"]),
+            "invalidate softly": lambda: space.invalidate(["t"], soft=True),
         }
         changes[change]()
 
@@ -639,6 +723,33 @@ class LeasingContract(BackendContract):
         space.fill_many(b"a", {"k": entry("old", stamps=lease.stamps)})
         assert space.get("k") is None
 
+    def test_nor_is_it_fresh_after_a_soft_one(self, space: Operations, backend: Backend, entry: Any) -> None:
+        lease = self.lease(space, tags=["t"])
+
+        space.invalidate(["t"], soft=True)
+
+        space.fill_many(b"a", {"k": entry("old", stamps=lease.stamps)})
+        found = space.get("k")
+        assert found is None or found.fresh_until <= backend.now()
+
+    @excluding
+    @softening
+    def test_what_was_softly_invalidated_is_loaded_anew_and_comes_along(
+        self, space: Operations, backend: Backend, entry: Any, value: Any
+    ) -> None:
+        space.set("k", entry("v", stamps=space.stamps(["t"])))
+        space.invalidate(["t"], soft=True)
+
+        for token, state in ((b"a", "granted"), (b"b", "busy")):
+            lease = self.lease(space, token, tags=["t"])
+            assert (lease.state, value(lease.entry)) == (state, "v")
+            assert lease.entry is not None
+            assert lease.entry.fresh_until <= backend.now()
+        space.fill_many(b"a", {"k": entry("new", stamps=lease.stamps)})
+
+        assert value(space.get("k")) == "new"
+        assert self.lease(space).state == "fresh"
+
     # -- to give back
 
     def test_one_that_is_given_back_is_over(self, space: Operations, entry: Any) -> None:
@@ -696,17 +807,19 @@ class LeasingContract(BackendContract):
         assert space.get("k") is None
 
     @pytest.mark.usefixtures("marked")
+    @pytest.mark.parametrize("soft", [False, True], ids=["hard", "soft"])
     @pytest.mark.parametrize("when", ["before it is told", "after it is told"])
     def test_what_they_were_invalidated_from_is_not_there_after_it(
-        self, space: Operations, entry: Any, when: str
+        self, space: Operations, backend: Backend, entry: Any, when: str, soft: bool
     ) -> None:
         lease = self.lease(space)
         if when == "before it is told":
-            space.invalidate(["u"])
+            space.invalidate(["u"], soft=soft)
         late = space.late_stamps(["t", "u"], lease.mark)
         if when == "after it is told":
-            space.invalidate(["u"])
+            space.invalidate(["u"], soft=soft)
 
         if late is not None:
             space.fill_many(b"a", {"k": entry("old", stamps=(*lease.stamps, *late))})
-        assert space.get("k") is None
+        found = space.get("k")
+        assert found is None or (soft and found.fresh_until <= backend.now())

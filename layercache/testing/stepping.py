@@ -110,9 +110,9 @@ class StepPort:
         await pause("clear")
         space.clear()
 
-    async def invalidate(self, space: KeySpace, tags: Sequence[str]) -> None:
-        await pause(f"invalidate {', '.join(tags)}")
-        space.invalidate(tags)
+    async def invalidate(self, space: KeySpace, tags: Sequence[str], soft: bool) -> None:
+        await pause(f"{'softly ' if soft else ''}invalidate {', '.join(tags)}")
+        space.invalidate(tags, soft)
 
     async def stamps(self, space: KeySpace, tags: Sequence[str]) -> Stamps:
         await pause(f"stamps of {', '.join(tags)}")

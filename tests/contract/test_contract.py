@@ -80,7 +80,8 @@ class TestChainWithoutItsFarLayer(WithLeases):
     def backend(self) -> Iterator[Backend]:
         self.clock = Clock()
         far = {"type": "redis", "url": "redis://127.0.0.1:1/0"}
-        backend = open_backend("chain", now=self.clock, layers={"near": {"type": "memory"}, "far": far})
+        layers = {"near": {"type": "memory"}, "far": far}
+        backend = open_backend("chain", now=self.clock, layers=layers, degraded_ttl="forever")
         with pytest.raises(BackendError):
             backend._backends[1].key_space("c").get("k")
         yield backend

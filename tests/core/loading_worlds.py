@@ -12,7 +12,7 @@ from typing import Any
 
 from layercache.codecs.normal import NormalForm
 from layercache.core.flights import Flights
-from layercache.core.layer import Layer
+from layercache.core.layer import Health, Layer
 from layercache.core.loading import Loading
 from layercache.core.policy import Overrides, Plan, Policy
 from layercache.core.tickets import Tickets
@@ -28,6 +28,8 @@ CLOCK = Clock()
 MEMORY = open_backend("memory", now=CLOCK)
 STORE = open_backend("memory", now=CLOCK)
 
+HARD = 1 << 16  # of a stamp: what is below counts soft invalidations
+
 
 class LeasingSpace(LeasingKeySpace):
     """A far store in one dict, whose every operation is one step: as the Redis backend is by its scripts."""
@@ -36,19 +38,21 @@ class LeasingSpace(LeasingKeySpace):
         self.entries: dict[str, Entry] = {}
         self.leases: dict[str, bytes] = {}
         self.held: set[str] = set()  # leases that were kept to hold everybody back
-        self.stamp = 1
+        self.stamp = HARD
         self.tags: dict[str, int] = {}
         self.marks = 0
         self.invalidated: dict[str, int] = {}
 
     def get(self, key: str) -> Entry | None:
         entry = self.entries.get(key)
-        if entry is None or entry.dead_at <= CLOCK() or any(self._now(tag) != at for tag, at in entry.stamps):
+        if entry is None or entry.dead_at <= CLOCK():
             return None
-        return entry
+        if any(self._now(tag) // HARD != at // HARD for tag, at in entry.stamps):
+            return None
+        return entry if all(self._now(tag) == at for tag, at in entry.stamps) else entry.made_stale()
 
     def _now(self, tag: str) -> int:
-        return self.stamp if tag == CACHE_TAG else self.tags.setdefault(tag, 1)
+        return self.stamp if tag == CACHE_TAG else self.tags.setdefault(tag, HARD)
 
     def set(self, key: str, entry: Entry) -> bool:
         self._void(key)
@@ -75,16 +79,16 @@ class LeasingSpace(LeasingKeySpace):
         return self.entries.pop(key, None) is not None
 
     def clear(self) -> None:
-        self.stamp += 1
+        self.stamp += HARD
         self.leases.clear()
         self.held.clear()
 
     def stamps(self, tags: Sequence[str]) -> Stamps:
         return tuple((tag, self._now(tag)) for tag in (CACHE_TAG, *tags))
 
-    def invalidate(self, tags: Sequence[str]) -> None:
+    def invalidate(self, tags: Sequence[str], soft: bool = False) -> None:
         for tag in tags:
-            self.tags[tag] = self._now(tag) + 1
+            self.tags[tag] = self._now(tag) + (1 if soft else HARD)
             self.marks += 1
             self.invalidated[tag] = self.marks
 
@@ -152,7 +156,7 @@ class World:
         MEMORY.close()
         MEMORY.after_fork()  # nobody has a ticket
         space: Any = MEMORY.key_space("c") if kind == "memory" else self.store
-        layer = Layer(kind, kind, space, Tickets(Lock()))
+        layer = Layer(kind, kind, space, Tickets(Lock()), Health("l"))
         # with no near answer the slow path looks through the port, which is where others come between
         space.near = None
         verbs = Verbs(layer, Policy(plan, {}, 1024), NormalForm(MEMORY.serializer))
@@ -190,12 +194,18 @@ class World:
         entry = self.layer.space.get(key)
         return None if entry is None else self.loading.verbs.form.decode(entry)
 
-    def put(self, value: Any, *, stale: bool = False, key: str = "k") -> None:
+    def fresh(self, key: str = "k") -> Any:
+        """The same of what is fresh."""
+        entry = self.layer.space.get(key)
+        return None if entry is None or entry.fresh_until <= CLOCK() else self.stored(key)
+
+    def put(self, value: Any, *, stale: bool = False, key: str = "k", tags: Sequence[str] = ()) -> None:
         """Have an entry there, of a load that is long over."""
         payload, shared = self.loading.verbs.form.encode(value)
         now = CLOCK()
         fresh_until = now - 1 if stale else now + 60
-        self.layer.space.set(key, Entry(payload, shared, now - 10, fresh_until, now + 60))
+        stamps = self.layer.space.stamps(tags) if tags else ()
+        self.layer.space.set(key, Entry(payload, shared, now - 10, fresh_until, now + 60, stamps))
 
     def assert_nothing_is_left(self, why: object = None) -> None:
         for cache in self.caches:

@@ -79,6 +79,7 @@ class TestOneLoad:
         assert begun == {0, 1}
 
 
+SOFTLY = "invalidate softly"
 CHANGES: dict[str, Callable[[World, StepPort], Coroutine[Any, Any, Any]]] = {
     "set": lambda world, port: world.loading.verbs.set(port, "k", [2]),
     "set_many": lambda world, port: world.loading.verbs.set_many(port, {"k": [2]}),
@@ -86,6 +87,7 @@ CHANGES: dict[str, Callable[[World, StepPort], Coroutine[Any, Any, Any]]] = {
     "delete_many": lambda world, port: world.loading.verbs.delete_many(port, ["k"]),
     "clear": lambda world, port: world.loading.verbs.clear(port),
     "invalidate": lambda world, port: world.loading.verbs.invalidate(port, ["t"]),
+    SOFTLY: lambda world, port: world.loading.verbs.invalidate(port, ["t"], soft=True),
 }
 
 
@@ -100,7 +102,7 @@ class TestThePast:
         for world, order in orders(
             kind, lambda world, port: self.race(world, port, change, tags), apart=apart
         ):
-            self.assert_it_is_not_there(world, order)
+            self.assert_it_is_not_there(world, order, change)
 
     @pytest.mark.parametrize("kind", KINDS)
     @pytest.mark.parametrize("change", CHANGES)
@@ -111,11 +113,11 @@ class TestThePast:
             return self.race(world, port, change, tags)
 
         for world, order in orders(kind, callers):
-            if change != "invalidate":  # what was put has no tags
-                self.assert_it_is_not_there(world, order)
+            if change not in {"invalidate", SOFTLY}:  # what was put has no tags
+                self.assert_it_is_not_there(world, order, change)
 
     @pytest.mark.parametrize("kind", KINDS)
-    @pytest.mark.parametrize("change", ["set", "delete", "clear", "invalidate"])
+    @pytest.mark.parametrize("change", ["set", "delete", "clear", "invalidate", SOFTLY])
     def test_is_not_stored_by_a_load_of_several_keys(self, kind: str, change: str) -> None:
         def callers(world: World, port: StepPort) -> Any:
             source = self.source_of(world, port, change)
@@ -127,7 +129,7 @@ class TestThePast:
             return [many, source]
 
         for world, order in orders(kind, callers):
-            self.assert_it_is_not_there(world, order)
+            self.assert_it_is_not_there(world, order, change)
 
     def race(self, world: World, port: StepPort, change: str, tags: Any) -> Any:
         return [world.get_or_set(port, tags=tags), self.source_of(world, port, change)]
@@ -141,8 +143,9 @@ class TestThePast:
         await pause("done")
 
     @staticmethod
-    def assert_it_is_not_there(world: World, order: Any) -> None:
-        assert world.stored() in (None, [2]), order.steps
+    def assert_it_is_not_there(world: World, order: Any, change: str) -> None:
+        left = world.fresh() if change == SOFTLY else world.stored()  # where it may be, but stale
+        assert left in (None, [2]), order.steps
         world.assert_nothing_is_left(order.steps)
 
     @pytest.mark.parametrize("kind", KINDS)
@@ -290,6 +293,33 @@ class TestStaleValues:
             assert world.begun == 1, order.steps
             assert world.stored() == [1], order.steps
             world.assert_nothing_is_left(order.steps)
+
+    @pytest.mark.parametrize("kind", KINDS)
+    def test_are_what_a_soft_invalidation_leaves_too(self, kind: str) -> None:
+        def callers(world: World, port: StepPort) -> Any:
+            world.put([0], tags=["t"])
+            world.layer.space.invalidate(["t"], soft=True)
+            return [world.get_or_set(port, tags=["t"]) for _ in range(2)]
+
+        for world, order in orders(kind, callers):
+            assert all(result in ([0], [1]) for result in order.results[:2]), order.steps
+            assert [0] in order.results, order.steps
+            assert (world.begun, world.fresh()) == (1, [1]), order.steps
+            world.assert_nothing_is_left(order.steps)
+
+    @pytest.mark.parametrize("kind", KINDS)
+    @pytest.mark.parametrize("fails", [False, True], ids=["the load works", "the load fails"])
+    def test_with_refresh_off_a_softly_invalidated_one_is_served_where_the_load_fails(
+        self, kind: str, fails: bool
+    ) -> None:
+        def callers(world: World, port: StepPort) -> Any:
+            world.put([0], tags=["t"])
+            world.layer.space.invalidate(["t"], soft=True)
+            return [world.get_or_set(port, world.fail if fails else world.load, tags=["t"])]
+
+        for world, order in orders(kind, callers, plan={"refresh": "off"}):
+            assert order.results == [[0] if fails else [1]], order.steps
+            assert world.begun == 1, order.steps
 
     def test_are_refreshed_by_one_of_two_processes(self) -> None:
         def callers(world: World, port: StepPort) -> Any:

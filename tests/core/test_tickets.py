@@ -10,16 +10,17 @@ import pytest
 
 from layercache.codecs.normal import NormalForm
 from layercache.core.changes import Add
-from layercache.core.layer import Layer
+from layercache.core.layer import Health, Layer
 from layercache.core.tickets import Fill, Ticket, Tickets
 from layercache.entry import CACHE_TAG, Entry
 from layercache.errors import BackendError
+from layercache.inline import InlinePort
 from layercache.spi import Change, KeySpace, LeasingKeySpace
 from layercache.testing import Clock, StepPort, every_order
 from layercache.testing.contract import open_backend
 from layercache.testing.stepping import Killed, Order, pause
-from layercache_chain import ChainSpace
-from layercache_chain.hearing import Hearing
+from layercache_chain.hearing import Hearing, Trust
+from layercache_chain.space import ChainSpace
 
 CLOCK = Clock()
 BACKEND = open_backend(
@@ -36,7 +37,8 @@ def entry(value: str, *tags: str) -> Entry:
 
 
 def value(found: Entry | None) -> Any:
-    return found and found.value
+    """What is there and fresh."""
+    return found.value if found is not None and found.fresh_until > CLOCK() else None
 
 
 # -- by themselves
@@ -179,6 +181,7 @@ CHANGES: dict[str, Callable[[Any], Any]] = {
     "delete_many": lambda space: space.delete_many(["j", "k"]),
     "clear": lambda space: space.clear(),
     "invalidate": lambda space: space.invalidate(["t"]),
+    "invalidate softly": lambda space: space.invalidate(["t"], soft=True),
     "invalidate all": lambda space: space.invalidate([CACHE_TAG]),
 }
 LEAVES = {"set": NEW, "set_many": NEW, "put_text": NEW, "update": NEW, "add": NEW}
@@ -344,6 +347,7 @@ LAYER_CHANGES: dict[str, Callable[[Layer, StepPort], Coroutine[Any, Any, Any]]] 
     "delete_many": lambda layer, port: layer.delete_many(port, ["j", "k"]),
     "clear": lambda layer, port: layer.clear(port),
     "invalidate": lambda layer, port: layer.invalidate(port, ["t"]),
+    "invalidate softly": lambda layer, port: layer.invalidate(port, ["t"], soft=True),
 }
 
 
@@ -388,7 +392,7 @@ class TestLayer:
     """One load and one change of its key, in every order of their steps, each of which takes a while."""
 
     def world(self, kind: str) -> tuple[Layer, Load]:
-        layer = Layer("l", kind, spaces(kind), Tickets(Lock()))
+        layer = Layer("l", kind, spaces(kind), Tickets(Lock()), Health("l"))
         return layer, Load(layer)
 
     def test_in_no_order_is_what_was_loaded_before_it_there_after_it(self, kind: str, change: str) -> None:
@@ -433,7 +437,7 @@ def test_a_third_partys_two_writes_at_once_and_a_load_leave_nothing_old() -> Non
     layers: list[Layer] = []
 
     def scenario(port: StepPort) -> list[Any]:
-        layer = Layer("l", "shelf", Shelf(), Tickets(Lock()))
+        layer = Layer("l", "shelf", Shelf(), Tickets(Lock()), Health("l"))
         layers.append(layer)
         load = Load(layer)
         return [
@@ -455,11 +459,12 @@ class Chain:
     def __init__(self, near: str, far: KeySpace | None = None) -> None:
         self.near, self.far = spaces(near), far or Shelf()
         self.layers = [
-            Layer(name, name, space, Tickets(Lock()), forgiving=True)
+            Layer(name, name, space, Tickets(Lock()), Health(name), forgiving=True)
             for name, space in (("near", self.near), ("far", self.far))
         ]
         self.space = ChainSpace(self.layers, CLOCK)
-        self.hearing = Hearing(self.near, self.layers[0].tickets)
+        trust = Trust(None, serves=True)
+        self.hearing = Hearing(self.layers[1], self.layers[:1], trust, InlinePort(CLOCK))
 
     def change(self, port: StepPort, verb: str) -> Coroutine[Any, Any, Any]:
         space = self.space
@@ -473,13 +478,13 @@ class Chain:
             case "clear":
                 return space._clear(port)
             case _:
-                return space._invalidate(port, ["t"])
+                return space._invalidate(port, ["t"], verb == "invalidate softly")
 
     def left(self) -> tuple[Any, Any]:
         return value(self.near.get("k")), value(self.far.get("k"))
 
 
-VERBS = ("set", "delete", "update", "clear", "invalidate")
+VERBS = ("set", "delete", "update", "clear", "invalidate", "invalidate softly")
 both = pytest.mark.parametrize("near", ["memory", "a third party's"])
 
 
@@ -583,7 +588,9 @@ class TestChain:
             assert [len(layer.tickets) for layer in chain.layers] == [0, 0], order
             assert chain.space._granted == {}, order
 
-    @pytest.mark.parametrize("news", ["written", "invalidated", "all invalidated", "lost_track"])
+    @pytest.mark.parametrize(
+        "news", ["written", "invalidated", "softly invalidated", "all invalidated", "lost_track"]
+    )
     @pytest.mark.parametrize("by", ["a read", "a lease"])
     def test_what_the_log_says_of_others_changes_voids_a_read_in_flight(
         self, near: str, news: str, by: str
@@ -594,8 +601,9 @@ class TestChain:
             chain.far.set("k", entry(OLD, "t"))
             heard: dict[str, Callable[[], None]] = {
                 "written": lambda: chain.hearing.written("k"),
-                "invalidated": lambda: chain.hearing.invalidated("t", 7),
-                "all invalidated": lambda: chain.hearing.invalidated(CACHE_TAG, 7),
+                "invalidated": lambda: chain.hearing.invalidated("t", 7, soft=False),
+                "softly invalidated": lambda: chain.hearing.invalidated("t", 7, soft=True),
+                "all invalidated": lambda: chain.hearing.invalidated(CACHE_TAG, 7, soft=False),
                 "lost_track": chain.hearing.lost_track,
             }
 
@@ -697,7 +705,7 @@ class TestChainOfWhichTheFartherLayerIsDown:
         late = chain.space.late_stamps(["t"], None)
         assert late == (("t", 0),)
 
-        chain.hearing.invalidated("t", 7)
+        chain.hearing.invalidated("t", 7, soft=False)
 
         assert chain.space.fill_many(b"a", {"k": entry(OLD, "t"), "l": entry("loaded")}) == ["k"]
         assert chain.near.get("k") is None

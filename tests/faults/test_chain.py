@@ -23,7 +23,14 @@ def settings(url: str, near: dict[str, Any] | None = None, **far: Any) -> dict[s
     return {
         "backends": {
             "near": {"type": "memory", **(near or {})},
-            "far": {"type": "redis", "url": url, "prefix": "chain", "timeout": "2s", **far},
+            "far": {
+                "type": "redis",
+                "url": url,
+                "prefix": "chain",
+                "timeout": "2s",
+                "max_staleness": "1h",
+                **far,
+            },
             "both": {"type": "chain", "layers": ["near", "far"]},
         },
         "caches": {

@@ -21,6 +21,7 @@ from fake_server import Client, Command, FakeServer, honestly
 from layercache import BackendError, BackendTimeout, Caches, CircuitOpen
 from layercache.testing import ValkeyServer
 from layercache_redis.circuit import Circuit
+from layercache_redis.outages import Outages
 
 TIMEOUT = 0.25
 
@@ -80,7 +81,7 @@ def probe() -> Probe:
 
 @pytest.fixture
 def circuit(probe: Probe) -> Iterator[Circuit]:
-    circuit = Circuit("far", "10.0.0.7:6379", probe)
+    circuit = Circuit("far", "10.0.0.7:6379", probe, Outages())
     probe.pace(circuit)
     yield circuit
     circuit.end()
@@ -223,14 +224,14 @@ class TestByItself:
         until(lambda: not probing())
         assert probe.asked == 0
 
-        other = Circuit("far", "elsewhere", probe)
+        other = Circuit("far", "elsewhere", probe, Outages())
         other.end()
         other.failed(1.0, "down")
         assert not other.is_open
 
     def test_where_no_thread_can_be_had_it_stays_closed(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Open without a probe it would never close again; and the caller's error is the server's, not this."""
-        circuit = Circuit("far", "10.0.0.7:6379", Probe())
+        circuit = Circuit("far", "10.0.0.7:6379", Probe(), Outages())
 
         def refuse(_: threading.Thread) -> None:
             raise RuntimeError("can't start new thread")
@@ -245,7 +246,7 @@ class TestByItself:
         circuit.end()
 
     def test_a_reset_closes_it_as_new(self, probe: Probe) -> None:
-        circuit = Circuit("far", "10.0.0.7:6379", probe)
+        circuit = Circuit("far", "10.0.0.7:6379", probe, Outages())
         probe.pace(circuit)
         circuit.failed(1.0, "down")
         circuit.end()

@@ -13,12 +13,11 @@ from typing import Any
 import pytest
 import redis
 from calling import answered, both_faces, one_cache, open_face, until
-from cutting_proxy import CuttingProxy
 from face import Face
 from fake_server import Client, Command, FakeServer, honestly
 
 from layercache import BackendError, BackendTimeout, CircuitOpen, KeyNotFound
-from layercache.testing import ValkeyServer
+from layercache.testing import Chaos, ValkeyServer
 
 SECRETS = ("s3cret", "wr0ng", "0ther")
 
@@ -345,18 +344,18 @@ class TestConnectionsThatAreKilled:
         monkeypatch.setattr(
             "layercache_redis.log.Log._start", lambda self: None
         )  # whose answers come by as well
-        with CuttingProxy(own_server.port) as proxy, open_face(kind, proxy.url) as face:
+        with Chaos(own_server.port) as chaos, open_face(kind, chaos.url) as face:
             face.set("n", 1)
             getattr(face, verb)(*WRITES[verb])  # the server knows the script now
             face.set_many({"k": 1, "n": 2})
             face.delete("new")
             executed = executed_scripts(own_server)
-            proxy.swallows = True
+            chaos.cut(0, times=1)
 
             with pytest.raises(BackendError):
                 getattr(face, verb)(*WRITES[verb])
 
-            assert proxy.cuts == 1
+            assert chaos.cuts == 1
             assert executed_scripts(own_server) == executed + 1
             assert face.get("n") == (3 if verb == "incr" else 2)
             assert gauges(face)["circuit_openings"] == 0

@@ -48,6 +48,7 @@ class Kept(NamedTuple):
     value: Any
     fresh_until: float
     tags: tuple[str, ...] = ()
+    is_soft: bool = False  # a tag of it was softly invalidated: stale, for as long as it had to live
 
 
 class Model:
@@ -59,7 +60,8 @@ class Model:
 
     def get(self, key: str) -> Any:
         kept = self.kept.get(key)
-        return kept.value if kept is not None and kept.fresh_until > self.now else MISSING
+        is_fresh = kept is not None and kept.fresh_until > self.now and not kept.is_soft
+        return kept.value if kept is not None and is_fresh else MISSING
 
     def peek(self, key: str) -> Any:
         kept = self.kept.get(key)
@@ -77,10 +79,13 @@ class Model:
     def touch(self, key: str, ttl: Any) -> None:
         self.set(key, self.get(key), ttl, self.kept[key].tags)
 
-    def invalidate(self, tags: Iterable[str]) -> None:
+    def invalidate(self, tags: Iterable[str], *, soft: bool) -> None:
         for key, kept in list(self.kept.items()):
             if set(kept.tags) & set(tags):
-                del self.kept[key]
+                if soft:
+                    self.kept[key] = kept._replace(is_soft=True)
+                else:
+                    del self.kept[key]
 
     def left(self, key: str) -> float | None:
         if not self.has(key):
@@ -251,10 +256,14 @@ class Agreement(RuleBasedStateMachine):
         self.agree(self.each(twin, "refresh", key, lambda: value, ttl, tags=tags), value)
         self.model.set(key, value, ttl, tags)
 
-    @rule(twin=st.booleans(), tags=st.lists(st.sampled_from(NAMES), min_size=1, max_size=2, unique=True))
-    def invalidate(self, twin: bool, tags: list[str]) -> None:
-        self.agree(self.each(twin, "invalidate", *tags), None)
-        self.model.invalidate(tags)
+    @rule(
+        twin=st.booleans(),
+        tags=st.lists(st.sampled_from(NAMES), min_size=1, max_size=2, unique=True),
+        soft=st.booleans(),
+    )
+    def invalidate(self, twin: bool, tags: list[str], soft: bool) -> None:
+        self.agree(self.each(twin, "invalidate", *tags, soft=soft), None)
+        self.model.invalidate(tags, soft=soft)
 
     @precondition(lambda self: self.model.kept)
     @rule(twin=st.booleans())

@@ -111,7 +111,7 @@ class Far:
     def hear_nothing_more(self) -> Far:
         """From now on believe what is known, as if the log's next word were on its way for ever."""
         self.log.close()
-        self.log._current_until = float("inf")
+        self.log.tail.current_until = float("inf")
         return self
 
     def process(self, *, trusts: bool = True) -> Commands:

@@ -95,6 +95,15 @@ class TestTogether:
 
         assert cache.get("n") == -5 + 4 * 200 * 3 - 4 * 200 * 2
 
+    def test_of_one_that_carries_tags_nothing_is_lost_either(self, open_cache: Opener) -> None:
+        cache = open_cache(timeout="10s")
+        cache.set("n", 0, tags=["t"])
+        counts: list[int] = []
+
+        run_together([lambda: counts.extend([cache.incr("n") for _ in range(50)])] * 4)
+
+        assert sorted(counts) == list(range(1, 201))
+
     def test_tasks_lose_nothing(self, open_cache: Opener) -> None:
         cache = open_cache()
 

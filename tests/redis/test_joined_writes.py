@@ -16,10 +16,10 @@ import pytest
 import redis
 import uvloop
 from calling import answered, both_faces, one_cache, open_face, until
-from cutting_proxy import CuttingProxy
 from fake_server import Client, Command, FakeServer, honestly, in_pieces
 
 from layercache import BackendError, BackendTimeout, Cache, CacheClosed, Caches, CircuitOpen
+from layercache.testing import Chaos
 from layercache_redis.options import Place
 
 Loops: TypeAlias = Callable[[Callable[[], Coroutine[Any, Any, Any]]], Any]
@@ -803,19 +803,20 @@ class TestConnectionsThatAreCutAtRandom:
     @pytest.fixture
     def proxied(self, server: redis.Redis, prefix: str) -> Iterator[Callable[..., Caches]]:
         port = server.connection_pool.connection_kwargs["port"]
-        with CuttingProxy(port, one_in=30) as self.proxy:
+        with Chaos(port) as self.chaos:
+            self.chaos.cut(one_in=30, requests=True)
 
             def world(workers: int) -> Caches:
                 with one_cache(f"redis://127.0.0.1:{port}/0", prefix=prefix) as direct:
                     direct["default"].set_many({f"count {number}": 0 for number in range(workers)})
-                return one_cache(self.proxy.url, prefix=prefix)
+                return one_cache(self.chaos.url, prefix=prefix)
 
             yield world
 
     def check(self, workers: list[Worker]) -> None:
         assert [worker.wrong for worker in workers] == [[] for _ in workers]
         good, failed = sum(worker.good for worker in workers), sum(worker.failed for worker in workers)
-        assert self.proxy.cuts >= 5
+        assert self.chaos.cuts >= 5
         assert failed
         assert good >= 50
 

@@ -29,14 +29,15 @@ class News:
     def __init__(self) -> None:
         self.written_keys: list[str] = []
         self.invalidated_tags: list[str] = []
+        self.softly_invalidated_tags: list[str] = []
         self.restamped_tags: list[str] = []
         self.retrainings = self.losses = 0
 
     def written(self, key: str) -> None:
         self.written_keys.append(key)
 
-    def invalidated(self, tag: str, stamp: int) -> None:
-        self.invalidated_tags.append(tag)
+    def invalidated(self, tag: str, stamp: int, soft: bool) -> None:
+        (self.softly_invalidated_tags if soft else self.invalidated_tags).append(tag)
 
     def restamped(self, tag: str, stamp: int) -> None:
         self.restamped_tags.append(tag)
@@ -57,6 +58,9 @@ class News:
         pass
 
     def outage_ending(self) -> None:
+        pass
+
+    def outage_ended(self) -> None:
         pass
 
 
@@ -163,6 +167,21 @@ class TestWhatIsWritten:
             names("a b", b"c:a%20b"),
         ]
 
+    def test_a_soft_invalidation_has_a_letter_of_its_own(
+        self, writer: Far, said: Any, server: redis.Redis
+    ) -> None:
+        def names(kind: bytes, tag: str) -> list[tuple[bytes, bytes]]:
+            at = writer.names.in_log(tag), server.get(writer.names.stamp(tag))
+            return [(b"n", writer.log.node.id), (kind, at[0]), (b"s", at[1])]
+
+        writer.space.stamps(["t"])
+        # of one that has no stamp it is a hard one
+        assert said(lambda: writer.space.invalidate(["t", "lost", "*"], soft=True)) == [
+            names(b"o", "t"),
+            names(b"t", "lost"),
+            names(b"t", "*"),
+        ]
+
     def test_what_changes_nothing_says_nothing(self, writer: Far, said: Any) -> None:
         writer.cache.set("there", 1)
         writer.space.stamps(["t"])
@@ -225,6 +244,7 @@ class TestHearing:
         far.space.invalidate(["own tag"])
         other.cache.set_many({"k": 1, "l": 2})
         other.space.invalidate(["t"])
+        other.space.invalidate(["t"], soft=True)
         other.cache.clear()
         other.cache.delete("last")
 
@@ -232,6 +252,7 @@ class TestHearing:
         assert ours.written_keys == ["before", "k", "l", "last"]
         # the first write of all makes the cache's stamp, which is news to whoever followed before
         assert ours.invalidated_tags[-3:] == ["own tag", "t", "*"]
+        assert ours.softly_invalidated_tags == ["t"]
         assert ours.losses == 0
 
     @pytest.mark.parametrize(
@@ -419,7 +440,7 @@ class TestCurrent:
         eventually(far.log.is_current)
 
         confirmed = set()
-        eventually(lambda: confirmed.add(far.log._current_until) or len(confirmed) > 5)
+        eventually(lambda: confirmed.add(far.log.tail.current_until) or len(confirmed) > 5)
 
 
 class HoldsUp(News):
@@ -444,7 +465,7 @@ def a_millisecond_later(server: redis.Redis, far: Far) -> None:
         seconds, micros = server.time()
         return int(seconds * 1000 + micros // 1000)
 
-    eventually(lambda: int(far.log._last.partition(b"-")[0]) < milliseconds())
+    eventually(lambda: int(far.log.tail._last.partition(b"-")[0]) < milliseconds())
 
 
 class TestBreaks:
@@ -532,7 +553,7 @@ class TestBreaks:
 
         with server.pipeline() as at_once:
             at_once.delete(log_at)
-            at_once.xadd(log_at, {"n": "another", "t": "c:*"}, id=far.log._last)
+            at_once.xadd(log_at, {"n": "another", "t": "c:*"}, id=far.log.tail._last)
             at_once.execute()
 
         eventually(lambda: news.losses or news.invalidated_tags)

@@ -669,10 +669,10 @@ class Believing(RuleBasedStateMachine):
         except StopIteration:
             return multiple()  # all of them are known
 
-    @rule(target=asked, tags=st.lists(TAGS, min_size=1, max_size=2, unique=True))
-    def invalidate(self, tags: list[str]) -> Any:
+    @rule(target=asked, tags=st.lists(TAGS, min_size=1, max_size=2, unique=True), soft=st.booleans())
+    def invalidate(self, tags: list[str], soft: bool) -> Any:
         self.invalidating += 1
-        steps = self.commands.invalidate(tags)
+        steps = self.commands.invalidate(tags, soft)
         return True, steps, next(steps)
 
     @rule(target=answered, request=consumes(asked))
@@ -682,8 +682,9 @@ class Believing(RuleBasedStateMachine):
         for _, _, keys, at, *rest in commands:
             tag, proposed = self.tags[at], int.from_bytes(rest[keys - 1 + 2], "big")
             if invalidates:
-                self.stamps[tag].append(proposed)
-            replies.append(1 if invalidates else self.stamps[tag][-1].to_bytes(8, "big"))
+                counts = rest[-1] == b"1"
+                self.stamps[tag].append(self.stamps[tag][-1] + 1 if counts else proposed)
+            replies.append(self.stamps[tag][-1].to_bytes(8, "big"))
         return invalidates, steps, replies
 
     @rule(answer=consumes(answered))
@@ -693,9 +694,9 @@ class Believing(RuleBasedStateMachine):
             steps.send(replies)
         self.invalidating -= invalidates
 
-    @rule(tag=TAGS)
-    def another_process_invalidates(self, tag: str) -> None:
-        self.stamps[tag].append(new_stamp())
+    @rule(tag=TAGS, soft=st.booleans())
+    def another_process_invalidates(self, tag: str, soft: bool) -> None:
+        self.stamps[tag].append(self.stamps[tag][-1] + 1 if soft else new_stamp())
         self.log.append((tag, len(self.stamps[tag])))
 
     @rule()

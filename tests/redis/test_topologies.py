@@ -265,6 +265,11 @@ class TestLeasesAndStamps:
         space.invalidate(tags[:4])
 
         assert sorted(space.get_many(tags)) == tags[4:]
+
+        space.invalidate(tags[4:6], soft=True)
+
+        left = space.get_many(tags)
+        assert [left[tag].fresh_until > time.time() for tag in tags[4:]] == [False, False, True, True]
         assert space.stamps(["tag7"]) == space.stamps(["tag7"])
         assert space.stamps(["tag0"]) != space.stamps(["tag7"])
 

@@ -20,3 +20,8 @@ local function moved_check(frame, before, after, seed)
   local check = struct.unpack('>I4', string.sub(frame, -4))
   return struct.pack('>i4', bit.bxor(check, crc32(before, seed), crc32(after, seed)))
 end
+
+-- Whether the tags of `frame` are known to be current: it has none, or its head is the one that the caller has `seen`.
+local function is_seen(frame, seen)
+  return string.byte(frame, 27) == 0 or string.sub(frame, 23, struct.unpack('>I2', frame, 23)) == seen
+end
