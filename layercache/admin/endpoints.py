@@ -150,7 +150,7 @@ class Endpoints:
     async def invalidate(self, request: Request, name: Name, wanted: Invalidation) -> Invalidated:
         """Drop every entry that carries one of the tags, whatever their number."""
         request.state.outcome = f"tags {wanted.tags!r}{', soft' if wanted.soft else ''}"
-        await self._cache(name).ainvalidate(*wanted.tags)
+        await self._cache(name).ainvalidate(*wanted.tags, soft=wanted.soft)
         return Invalidated(tags=wanted.tags, soft=wanted.soft)
 
     async def clear(self, name: Name) -> Cleared:

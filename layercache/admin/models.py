@@ -182,6 +182,7 @@ class TagModel(BaseModel):
 
     tag: str = Field(description="`*` is the whole cache.", examples=["news"])
     is_current: bool
+    is_alive: bool = Field(description="Not current, but invalidated softly: what carries it is stale.")
 
 
 class LeaseModel(BaseModel):
@@ -206,6 +207,7 @@ class LayerSightModel(BaseModel):
     dictionary: int | None
     lease: LeaseModel | None
     note: str
+    is_asked: bool = Field(description="False for a layer that is passed over now.")
 
 
 class Explained(BaseModel):
@@ -240,12 +242,16 @@ class Explained(BaseModel):
                     ttl_left=layer.ttl_left,
                     age=layer.age,
                     size=layer.size,
-                    tags=[TagModel(tag=tag.tag, is_current=tag.is_current) for tag in layer.tags],
+                    tags=[
+                        TagModel(tag=tag.tag, is_current=tag.is_current, is_alive=tag.is_alive)
+                        for tag in layer.tags
+                    ],
                     stages=list(layer.stages),
                     dictionary=layer.dictionary,
                     lease=layer.lease
                     and LeaseModel(holder=layer.lease.holder, seconds_left=layer.lease.left),
                     note=layer.note,
+                    is_asked=layer.is_asked,
                 )
                 for layer in found.layers
             ],

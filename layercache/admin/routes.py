@@ -213,9 +213,11 @@ def _log(request: Request, caller: Caller | None, outcome: str) -> None:
     """Write down who did what, when and what came of it; never a token, a value, or a line break of somebody's."""
     who = "nobody admitted" if caller is None else caller.id
     address = request.client.host if request.client is not None else "unknown"
-    what = {name: request.path_params[name] for name in ("name", "key") if name in request.path_params}
+    what: dict[str, str] = {
+        name: request.path_params[name] for name in ("name", "key") if name in request.path_params
+    }
     action = "delete" if "key" in what else request.url.path.rpartition("/")[2]
-    about = {"who": who, "address": address, "action": action, **what, "outcome": outcome}
+    about: dict[str, str] = {"who": who, "address": address, "action": action, **what, "outcome": outcome}
     audit.info(
         "%s",
         " ".join(f"{name}={value!r}" for name, value in about.items()),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias, cast
 
 from layercache.core.flights import Flights
@@ -42,6 +42,7 @@ class LayerSight:
         dictionary: that it was compressed with, by its id.
         lease: the right to load the key, where somebody has it.
         note: what is wrong, in words; "" where nothing is.
+        is_asked: False for what is passed over, as it is not to be relied on now.
     """
 
     name: str
@@ -56,6 +57,7 @@ class LayerSight:
     dictionary: int | None = None
     lease: LeaseSight | None = None
     note: str = ""
+    is_asked: bool = True
 
     def __str__(self) -> str:
         return f"{self.name} ({self.type}): {'; '.join(self._said())}"
@@ -128,7 +130,8 @@ def _spelt(tag: TagSight) -> str:
     name = "* (the cache)" if tag.tag == "*" else tag.tag
     if tag.is_current:
         return name
-    return f"{name} ({'lost' if tag.current is None else 'invalidated'})"
+    happened = "lost" if tag.current is None else "invalidated softly" if tag.is_alive else "invalidated"
+    return f"{name} ({happened})"
 
 
 async def explained(
@@ -150,16 +153,20 @@ async def explained(
         value: whether to read the value as well.
     """
     layers: Sequence[Layer] = whole.space.layers() or (whole,)
+    near = whole.space.near
     sights: list[LayerSight] = []
     for layer in layers:
         try:
-            sights.append(_of(layer, await port.explain(layer.space, key), port.now()))
+            sight = _of(layer, key, await port.explain(layer.space, key), port.now())
         except BackendError as error:
-            sights.append(LayerSight(layer.name, layer.type, "failed", note=str(error)))
+            sight = LayerSight(layer.name, layer.type, "failed", note=str(error))
+        if near is not None and port.now() >= near.trusted_until and layer is not layers[-1]:
+            note = "passed over: the layer behind it has not vouched for it lately"
+            sight = replace(sight, is_asked=False, note=note)
+        sights.append(sight)
     loading = flights.has(key)
-    would, why = _would(
-        sights, plan, is_near=whole.space.near is not None, loading=loading, held=leading.is_held(port, key)
-    )
+    held = leading.is_held(port, key)
+    would, why = _would(sights, plan, is_near=near is not None, loading=loading, held=held)
     found: Any = MISSING
     if value:
         alive = (
@@ -179,7 +186,7 @@ async def _value(port: Port, leading: Leading, layer: Layer | None, key: str) ->
     return MISSING if entry is None else leading.verbs.form.readable(entry)
 
 
-def _of(layer: Layer, sight: Sight, now: float) -> LayerSight:
+def _of(layer: Layer, key: str, sight: Sight, now: float) -> LayerSight:
     entry = sight.entry
     about = {"size": sight.size, "stages": sight.stages, "dictionary": sight.dictionary, "lease": sight.lease}
     if sight.fault or entry is None:
@@ -187,16 +194,23 @@ def _of(layer: Layer, sight: Sight, now: float) -> LayerSight:
         return LayerSight(layer.name, layer.type, state, note=sight.fault, **cast("Any", about))
     dead = entry.freshness(now) is Freshness.DEAD
     state = entry.freshness(now).value
+    note = ""
     if not dead and not all(tag.is_current for tag in sight.tags):
-        state = "invalid"
+        state = "stale" if all(tag.is_current or tag.is_alive for tag in sight.tags) else "invalid"
+    outbox = layer.outbox
+    if outbox is not None and (outbox.withholds(key) or not outbox.passes(entry)):
+        state, note = "invalid", "an invalidation of it has not reached this layer yet"
     return LayerSight(
         layer.name,
         layer.type,
         state,
-        _left(min(entry.fresh_until - now, entry.fresh_until - entry.created_at)),
+        _left(min(entry.fresh_until - now, entry.fresh_until - entry.created_at))
+        if state == "fresh"
+        else 0.0,
         _left(entry.left(now)),
         None if math.isinf(entry.created_at) else max(now - entry.created_at, 0.0),
         tags=sight.tags,
+        note=note,
         **cast("Any", about),
     )
 
@@ -209,8 +223,9 @@ def _would(
     sights: Sequence[LayerSight], plan: Plan, *, is_near: bool, loading: bool, held: bool
 ) -> tuple[Would, str]:
     """Return what `get_or_set` does, as `loading` and `leading` have it, and why."""
-    nearest = sights[0]
-    if is_near and nearest.state == "stale" and plan.refreshes:
+    last, nearest = sights[-1], sights[0]
+    sights = [sight for sight in sights if sight.is_asked]
+    if is_near and nearest.is_asked and nearest.state == "stale" and plan.refreshes:
         return _stale(nearest, sights, loading=loading, held=held)
     for sight in sights:
         if sight.state == "fresh":
@@ -220,13 +235,13 @@ def _would(
         return _stale(stale, sights, loading=loading, held=held)
     if loading:
         return "wait for the holder", "a load of it is under way in this process"
-    lease = sights[-1].lease
+    lease = last.lease
     if lease is not None and lease.holder:
         if stale is not None:
             return "serve stale", f"somebody else has the lease, and it is stale in {stale.name}"
         return "wait for the holder", f"somebody else has the lease, for {_seconds(lease.left)} at most"
-    if sights[-1].state == "failed":
-        return "load", f"{sights[-1].name} does not answer; each process loads for itself"
+    if last.state == "failed":
+        return "load", f"{last.name} does not answer; each process loads for itself"
     return "load", "no layer has it" if stale is None else "it is stale, and refresh is off"
 
 
