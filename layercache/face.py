@@ -506,7 +506,8 @@ class Cache(Generic[T]):
         return explained(port, self.name, key, self._layer, plan, self._flights, leading, value=value)
 
     def list_keys(self, prefix: str = "", *, limit: int = 100, cursor: str = "") -> KeyPage:
-        """Return about `limit` of the keys that begin with `prefix`; of a chain, those in its farthest layer.
+        """Return about `limit` of the keys that begin with `prefix`; of a chain, those in its farthest layer that
+        answers.
 
         Args:
             limit: 1 to 10,000. A page may hold a few more, or fewer and even none although there are more: it takes

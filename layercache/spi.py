@@ -80,7 +80,7 @@ class TagSight(NamedTuple):
         tag: `*` is the whole cache.
         carried: by the entry.
         current: None where it is lost, which makes what carries any invalid.
-        is_alive: whether what carries it is there nevertheless, and stale: the tag was invalidated softly.
+        is_alive: whether what carries it is there: as it is, or stale where the tag was invalidated softly.
     """
 
     tag: str

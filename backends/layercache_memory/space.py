@@ -174,7 +174,7 @@ class MemorySpace(KeySpace):
                 return Sight()
             entry = _entry(record)
             # what is invalidated is dropped, so what is here is current
-            tags = tuple(TagSight(tag, 0, 0) for tag, _ in entry.stamps)
+            tags = tuple(TagSight(tag, 0, 0, is_alive=True) for tag, _ in entry.stamps)
             return Sight(entry, record.units * UNIT, tags=tags)
 
     def list_keys(self, prefix: str, limit: int, cursor: str) -> KeyPage:

@@ -1,8 +1,8 @@
-"""The dashboard: one page that asks the API for what it shows. There is nothing of anybody's in the page itself, so it is
-for everybody; what it asks for, `access` decides.
+"""The dashboard: one page that asks the API for what it shows. There is nothing of anybody's in the page itself, so it
+is for everybody; what it asks for, `access` decides.
 
-Rule: the page comes from here and from nowhere else. Its policy names the digests of its one style and its one script, so
-that nothing which finds its way into it runs.
+Rule: the page comes from here and from nowhere else. Its policy names the digests of its one style and its one script,
+so that nothing which finds its way into it runs.
 """
 
 from __future__ import annotations

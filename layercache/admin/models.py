@@ -182,7 +182,7 @@ class TagModel(BaseModel):
 
     tag: str = Field(description="`*` is the whole cache.", examples=["news"])
     is_current: bool
-    is_alive: bool = Field(description="Not current, but invalidated softly: what carries it is stale.")
+    is_alive: bool = Field(description="False: gone. True and not current: invalidated softly, so stale.")
 
 
 class LeaseModel(BaseModel):

@@ -14,7 +14,9 @@ from layercache.errors import CacheError, MissingExtra
 __all__ = ["admin"]
 
 Host = Annotated[str, typer.Option(help="The address to listen on.")]
-PortNumber = Annotated[int, typer.Option("--port", "-p", min=0, max=65535, help="The port; 0: any that is free.")]
+PortNumber = Annotated[
+    int, typer.Option("--port", "-p", min=0, max=65535, help="The port; 0: any that is free.")
+]
 
 
 def admin(
@@ -25,8 +27,8 @@ def admin(
 ) -> None:
     """Serve the management API and, at /dashboard, the dashboard, until Ctrl-C.
 
-    Stores are looked at and changed from here; what it counts, is what this process itself does. On another address than
-    one of loopback it needs tokens in [default.admin] of the settings.
+    Stores are looked at and changed from here; what it counts, is what this process itself does. On another address
+    than one of loopback it needs tokens in [default.admin] of the settings.
     """
     with world(settings, environment, as_json=False) as caches:
         tokens = caches.settings.admin
@@ -38,10 +40,12 @@ def admin(
             import uvicorn
 
             from layercache.admin import app
-        except MissingExtra:
-            raise
         except ImportError as error:
-            raise MissingExtra("layercache admin", error.name or "uvicorn", "admin") from error
+            missing = (
+                error if isinstance(error, MissingExtra) else MissingExtra("this", error.name or "", "admin")
+            )
+            typer.echo(str(missing), err=True)
+            raise typer.Exit(1) from None
         for name in caches:
             try:
                 caches[name]
