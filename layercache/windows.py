@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
+from weakref import ref
 
 if TYPE_CHECKING:
     from layercache.face import Cache, CacheStats
@@ -54,11 +55,14 @@ class Window:
 
 
 class _Looks:
-    """The looks at one cache, the oldest first, each with when it was."""
+    """The looks at one cache, the oldest first, each with when it was. It does not keep the cache, nor so its world."""
 
     def __init__(self, cache: Cache[Any]) -> None:
-        self.cache = cache
+        self._of = ref(cache)
         self._kept: deque[tuple[float, CacheStats]] = deque()
+
+    def are_of(self, cache: Cache[Any] | None) -> bool:
+        return cache is not None and self._of() is cache
 
     def add(self, now: float, stats: CacheStats) -> None:
         self._kept.append((now, stats))
@@ -122,14 +126,14 @@ class Sampler:
         seen = [(cache, cache.stats()) for cache in opened.values()]
         with self._lock:
             self._looks = {
-                name: looks for name, looks in self._looks.items() if opened.get(name) is looks.cache
+                name: looks for name, looks in self._looks.items() if looks.are_of(opened.get(name))
             }
             for cache, stats in seen:
                 self._looks_of(cache).add(self._clock(), stats)
 
     def _looks_of(self, cache: Cache[Any]) -> _Looks:
         looks = self._looks.get(cache.name)
-        if looks is None or looks.cache is not cache:
+        if looks is None or not looks.are_of(cache):
             looks = self._looks[cache.name] = _Looks(cache)
         return looks
 

@@ -32,6 +32,7 @@ def face(side: str) -> Iterator[asyncio.Runner | None]:
 @pytest.fixture(params=["memory", "redis", "chain"])
 def world(request: pytest.FixtureRequest, server: redis.Redis, server_url: str) -> Iterator[Caches]:
     with make_world(request.param, server, server_url, ttl=60, stale_ttl=30) as world:
+        follow(world["default"])
         yield world
         world["default"].clear()
 

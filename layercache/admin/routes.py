@@ -15,6 +15,7 @@ from fastapi import APIRouter, FastAPI, Request, Response, Security
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from fastapi.security import HTTPBearer
+from starlette.convertors import PathConvertor, register_url_convertor
 from starlette.exceptions import HTTPException
 from starlette.types import Receive, Send
 from starlette.types import Scope as Connection
@@ -40,6 +41,15 @@ from layercache.caches import Caches, default_caches
 from layercache.errors import CacheError
 
 __all__ = ["app", "router"]
+
+
+class _Key(PathConvertor):
+    """A key in a path: whatever follows, with slashes and line breaks, which `path` does not take."""
+
+    regex = "(?s:.*)"
+
+
+register_url_convertor("layercache_key", _Key())
 
 audit: Final = logging.getLogger("layercache.admin")
 
@@ -102,9 +112,15 @@ def _add_routes(to: APIRouter, of: Endpoints) -> None:
     to.add_api_route("/caches/{name}/stats", of.stats, response_model=StatsAndWindows, responses=one)
     to.add_api_route("/caches/{name}/keys", of.keys, response_model=KeyList, responses=one)
     to.add_api_route("/caches/{name}/prefixes", of.prefixes, response_model=Prefixes, responses=one)
-    to.add_api_route("/caches/{name}/keys/{key:path}", of.explain, response_model=Explained, responses=one)
     to.add_api_route(
-        "/caches/{name}/keys/{key:path}", of.delete, methods=["DELETE"], response_model=Deleted, responses=one
+        "/caches/{name}/keys/{key:layercache_key}", of.explain, response_model=Explained, responses=one
+    )
+    to.add_api_route(
+        "/caches/{name}/keys/{key:layercache_key}",
+        of.delete,
+        methods=["DELETE"],
+        response_model=Deleted,
+        responses=one,
     )
     write = one | documented(411, 413)
     to.add_api_route(

@@ -255,14 +255,14 @@ class Layer:
         outbox = self.outbox
         if outbox is not None and outbox.withholds(key):
             return nothing
-        update = _answer(port.update(self.space, key, change))
+        update = _timed(port, self.write_times, _answer(port.update(self.space, key, change)))
         if not self._registers:
             return await self._tried(update, nothing)
         with self.tickets.writing((key,)):
             return await self._tried(update, nothing)
 
     async def delete(self, port: Port, key: str, *, strict: bool = False) -> bool:
-        deletion = port.delete(self.space, key)
+        deletion = _timed(port, self.write_times, port.delete(self.space, key))
         return await self._change(deletion, Owed((key,)), False, strict=strict)
 
     async def delete_many(self, port: Port, keys: Sequence[str], *, strict: bool = False) -> int:

@@ -1,0 +1,35 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from asking import READ, WRITE, Api
+
+import layercache.admin
+from layercache import Caches
+
+BACKENDS = {"local": {"type": "memory"}}
+CACHES = {"default": {"backend": "local"}, "stock": {"backend": "local", "stale_ttl": 60}}
+
+
+def settings(**admin: object) -> dict[str, object]:
+    return {"backends": BACKENDS, "caches": CACHES, "admin": admin}
+
+
+@pytest.fixture
+def world() -> Iterator[Caches]:
+    """Without tokens."""
+    with Caches(settings()) as world:
+        yield world
+
+
+@pytest.fixture
+def api(world: Caches) -> Api:
+    return Api(layercache.admin.app(world))
+
+
+@pytest.fixture
+def guarded() -> Iterator[Api]:
+    """With a token for each scope, asked from elsewhere."""
+    with Caches(settings(read_token=READ, write_token=WRITE)) as world:
+        yield Api(layercache.admin.app(world), "203.0.113.7", "cache.example.com")
