@@ -7,6 +7,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Callable
+from importlib import import_module
 from itertools import islice
 from typing import Annotated, Any, Final, Literal, TypeAlias
 
@@ -133,10 +134,10 @@ class Endpoints:
     def metrics(self) -> Response:
         """The counters as Prometheus takes them."""
         try:
-            from layercache.integrations.prometheus import exposition
+            prometheus = import_module("layercache.integrations.prometheus")
         except ImportError as error:
             refuse("not-found", f"there are no metrics: {error}")
-        text, media_type = exposition(self._world())
+        text, media_type = prometheus.exposition(self._world())
         return Response(text, media_type=media_type)
 
     # -- changing

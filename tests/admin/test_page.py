@@ -14,12 +14,9 @@ def test_the_page_is_for_everybody_and_holds_nothing_of_ours(guarded: Api) -> No
 
     assert answer.status_code == 200
     assert "stock" not in answer.text
-    for header, value in {
-        "X-Frame-Options": "DENY",
-        "Referrer-Policy": "no-referrer",
-        "Cache-Control": "no-store",
-    }.items():
-        assert answer.headers[header] == value
+    assert answer.headers["x-frame-options"] == "DENY"
+    assert answer.headers["referrer-policy"] == "no-referrer"
+    assert answer.headers["cache-control"] == "no-store"
 
 
 def test_the_policy_lets_in_this_style_and_this_script_alone(guarded: Api) -> None:
@@ -31,8 +28,6 @@ def test_the_policy_lets_in_this_style_and_this_script_alone(guarded: Api) -> No
         (content,) = re.findall(rf"<{tag}>(.*?)</{tag}>", answer.text, re.DOTALL)
         digest = base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
         assert policy[directive] == f"'sha256-{digest}'"
-    assert not re.search(
-        r"\son\w+=|style=|https?://(?!www\.w3\.org)",
-        re.sub(r"<script>.*?</script>", "", answer.text, flags=re.DOTALL),
-    )
+    markup = re.sub(r"<script>.*?</script>", "", answer.text, flags=re.DOTALL)
+    assert not re.search(r"\son\w+=|style=|https?://", markup)
     assert "innerHTML" not in answer.text

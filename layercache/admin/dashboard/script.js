@@ -2,7 +2,9 @@
 // One page over the management API. What comes from there is only ever put in as text.
 
 const $ = (id) => document.getElementById(id);
-const EVERY = 2000, KEPT = 300, PREFIXES_EVERY = 5;
+const KEPT = 300, PREFIXES_EVERY = 5;
+// milliseconds between two turns, or as many seconds as ?every=5 says
+const EVERY = 1000 * Math.min(Math.max(Number(new URLSearchParams(location.search).get("every")) || 2, 0.2), 3600);
 let token = "", selected = "", windowName = "1m", paused = false, turn = 0, cursor = null, timer = 0, inspected = "";
 const histories = new Map(); // by cache: what each turn has found
 
