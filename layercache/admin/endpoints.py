@@ -45,6 +45,8 @@ __all__ = ["Endpoints", "World"]
 
 World: TypeAlias = Callable[[], Caches]
 
+State: TypeAlias = Literal["ok", "degraded", "down"]
+
 Name = Annotated[str, Path(description="Of the cache.", max_length=200, examples=["stock"])]
 Key = Annotated[
     str, Path(description="As the application uses it, percent-encoded.", examples=["quote:AAPL"])
@@ -125,7 +127,7 @@ class Endpoints:
     def health(self, response: Response) -> Health:
         """Whether the caches of this process can be used; answered without asking any store. 503 where one cannot."""
         world = self._world()
-        states = {cache.name: _state(world, cache) for cache in world.opened}
+        states: dict[str, State] = {cache.name: _state(world, cache) for cache in world.opened}
         ready = "down" not in states.values()
         response.status_code = 200 if ready else 503
         degraded = any(state != "ok" for state in states.values())
@@ -197,7 +199,7 @@ def _summary(world: Caches, name: str, cache: Cache[Any] | None) -> CacheSummary
     return made
 
 
-def _state(world: Caches, cache: Cache[Any]) -> Literal["ok", "degraded", "down"]:
+def _state(world: Caches, cache: Cache[Any]) -> State:
     layers = cache.layer_stats()
     failing = [layer.degraded or layer.gauges.get("circuits_open", 0) > 0 for layer in layers]
     if not any(failing):

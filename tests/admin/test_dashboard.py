@@ -5,38 +5,19 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import socket
-import threading
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
 from asking import READ, WRITE
-from conftest import settings
+from conftest import serving, settings
 
-import layercache.admin
 from layercache import Caches
 
 pytestmark = pytest.mark.slow
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-
-
-@contextmanager
-def serving(world: Caches) -> Iterator[str]:
-    import uvicorn
-
-    sock = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(layercache.admin.app(world), log_level="error", ws="none"))
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [sock]})
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{sock.getsockname()[1]}"
-    finally:
-        server.should_exit = True
-        thread.join()
-        sock.close()
 
 
 @pytest.fixture(scope="module")
