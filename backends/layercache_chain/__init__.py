@@ -10,6 +10,7 @@ did not arrive.
 
 from __future__ import annotations
 
+from asyncio import to_thread
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from threading import Lock
 from typing import Any, ClassVar, Literal
@@ -74,6 +75,10 @@ class ChainBackend(Backend):
     def close(self) -> None:
         """Deliver what is owed, if that can be done at once."""
         self._deliveries.close()
+
+    async def aclose(self) -> None:
+        """As `close`, without blocking the event loop."""
+        await to_thread(self.close)
 
     def after_fork(self) -> None:
         self._deliveries.after_fork()

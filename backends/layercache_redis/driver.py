@@ -6,8 +6,12 @@ that had been made is gone; any other `ConnectionError`, none could be made.
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
+from contextlib import suppress
+from struct import Struct
 from threading import Event
+from typing import Any
 
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
@@ -19,7 +23,9 @@ from layercache_redis.options import Place, RedisOptions
 from layercache_redis.outages import Outages
 from layercache_redis.wire import Greeting, NotPrimary
 
-__all__ = ["ConnectionEnded", "Servers", "no_answer", "translated", "unreachable"]
+__all__ = ["ConnectionEnded", "Servers", "forget_unsent", "no_answer", "translated", "unreachable"]
+
+_AT_ONCE = Struct("ii").pack(1, 0)
 
 
 class ConnectionEnded(RedisConnectionError):
@@ -79,6 +85,16 @@ class Servers:
         self.outages.reset()
         for circuit in self._circuits.values():
             circuit.reset()
+
+
+def forget_unsent(connection: Any) -> None:
+    """See to it that what a socket has not sent yet is not sent any more once it is closed.
+
+    Else the system goes on trying for minutes, and a write that its caller was told of as failed may be executed long
+    after others.
+    """
+    with suppress(OSError):  # it is gone already
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)
 
 
 def unreachable(place: Place, error: OSError) -> RedisError:

@@ -9,8 +9,12 @@ from layercache.entry import Entry, Stamps
 from layercache.spi import Change, KeyPage, Lease, LeasingKeySpace, Listener, Sight
 from layercache_redis.aio import AioDriver
 from layercache_redis.commands import Commands
+<<<<<<< HEAD
 from layercache_redis.log import Log
 from layercache_redis.seeing import Seeing
+=======
+from layercache_redis.shards import Shards
+>>>>>>> origin/trust
 from layercache_redis.sync import SyncDriver
 from layercache_redis.turns import JoinedSets
 
@@ -20,10 +24,15 @@ __all__ = ["RedisSpace"]
 class RedisSpace(LeasingKeySpace):
     blocks: ClassVar[bool] = True
 
+<<<<<<< HEAD
     def __init__(
         self, cache: str, commands: Commands, seeing: Seeing, sync: SyncDriver, aio: AioDriver, log: Log
     ) -> None:
         self._cache, self._seeing = cache, seeing
+=======
+    def __init__(self, cache: str, commands: Commands, sync: SyncDriver, aio: AioDriver, log: Shards) -> None:
+        self._cache = cache
+>>>>>>> origin/trust
         self._commands, self._sync, self._aio, self.log = commands, sync, aio, log
         self._sets = JoinedSets(commands, aio)
 
@@ -149,13 +158,8 @@ class RedisSpace(LeasingKeySpace):
         `log_losses`: how often track was lost, and everything forgotten; `log_set_backs`: how often of these as the
         server had lost writes. `log_lag`: seconds since what is known was confirmed; left out until it was once.
         """
-        tail = self.log.tail
-        heard = {"log_lag": tail.lag} if tail.lag < float("inf") else {}
         return {
             "foreign": self._commands.foreign,
             **self._sync.servers.gauges(),
-            "log_entries": tail.entries,
-            "log_losses": tail.losses,
-            "log_set_backs": tail.set_backs,
-            **heard,
+            **self.log.gauges(),
         }

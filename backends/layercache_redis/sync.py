@@ -17,7 +17,7 @@ import socket
 import ssl
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from time import monotonic
 from typing import Any, TypeVar
@@ -27,7 +27,14 @@ from redis.exceptions import InvalidResponse, RedisError
 
 from layercache.inline import run
 from layercache_redis.commands import Steps
-from layercache_redis.driver import ConnectionEnded, Servers, no_answer, translated, unreachable
+from layercache_redis.driver import (
+    ConnectionEnded,
+    Servers,
+    forget_unsent,
+    no_answer,
+    translated,
+    unreachable,
+)
 from layercache_redis.options import Place, RedisOptions
 from layercache_redis.topology import Topology
 from layercache_redis.wire import Command, Greeting, NotPrimary, Refusal, new_reader, packed, tls_context
@@ -44,17 +51,27 @@ class SyncConnection:
 
     Args:
         deadline: monotonic seconds by which the server has answered the greeting.
+        open_ones: which it is one of until it is closed.
 
     Raises an error of redis-py where that fails.
     """
 
-    def __init__(self, place: Place, options: RedisOptions, greeting: Greeting, deadline: float) -> None:
+    def __init__(
+        self,
+        place: Place,
+        options: RedisOptions,
+        greeting: Greeting,
+        deadline: float,
+        open_ones: set[SyncConnection],
+    ) -> None:
         self.place = place
         self._timeout = options.timeout
         try:
             self._socket = _connected(place, options, max(deadline - monotonic(), 0.001))
         except OSError as error:
             raise unreachable(place, error) from error
+        self._open_ones = open_ones
+        open_ones.add(self)
         self.made = monotonic()
         self._limit = 0.0  # the time-out that the socket has
         self._poll = select.poll()
@@ -121,6 +138,12 @@ class SyncConnection:
         return False
 
     def close(self) -> None:
+        self._open_ones.discard(self)
+        self._socket.close()
+
+    def abandon(self) -> None:
+        """As `close`, in the middle of an exchange: what was not sent yet is not sent any more."""
+        forget_unsent(self._socket)
         self._socket.close()
 
     def shut(self) -> None:
@@ -157,8 +180,10 @@ def _connected(place: Place, options: RedisOptions, limit: float) -> socket.sock
 class _Pool:
     """The connections to one server: at most so many, handed from caller to caller, the warmest first."""
 
-    def __init__(self, place: Place, servers: Servers) -> None:
-        self._place, self._servers = place, servers
+    def __init__(
+        self, place: Place, servers: Servers, connect: Callable[[Place, float], SyncConnection]
+    ) -> None:
+        self._place, self._servers, self._connect = place, servers, connect
         self._options = servers.options
         self.circuit = servers.circuit(place)
         self._idle: deque[SyncConnection] = deque()
@@ -178,7 +203,8 @@ class _Pool:
         try:
             replies = connection.exchange(data, len(commands), deadline)
         except BaseException as error:  # a reply may still come, and would be taken for another's
-            self._drop(connection)
+            connection.abandon()
+            self._uncount()
             if isinstance(error, ConnectionEnded):
                 circuit.ended(connection.made, error)
             elif isinstance(error, RedisError):
@@ -224,7 +250,7 @@ class _Pool:
 
     def _counted(self, deadline: float) -> SyncConnection:
         try:
-            return SyncConnection(self._place, self._options, self._servers.greeting(), deadline)
+            return self._connect(self._place, deadline)
         except BaseException as error:
             self._uncount()
             if isinstance(error, RedisError) and not isinstance(error, NotPrimary):
@@ -256,6 +282,7 @@ class SyncDriver:
 
     def __init__(self, servers: Servers, topology: Topology) -> None:
         self.servers, self._topology = servers, topology
+        self._open: set[SyncConnection] = set()  # in use or not, the log's and a probe's among them
         self.after_fork()
 
     def run(self, steps: Steps[R]) -> R:
@@ -286,10 +313,15 @@ class SyncDriver:
         deadline = monotonic() + self.servers.options.timeout
         try:
             place = run(self._topology.place_of(_Asking(self, deadline), key))
-            return SyncConnection(place, self.servers.options, self.servers.greeting(part="-log"), deadline)
+            return self.connect(place, deadline, self.servers.greeting(part="-log"))
         except RedisError:
             self._topology.forget()
             raise
+
+    def connect(self, place: Place, deadline: float, greeting: Greeting | None = None) -> SyncConnection:
+        """Return a new connection to the server at `place`; raises an error of redis-py."""
+        greeting = greeting or self.servers.greeting()
+        return SyncConnection(place, self.servers.options, greeting, deadline, self._open)
 
     def forget_places(self) -> None:
         """Where servers are is in doubt: look anew."""
@@ -304,7 +336,7 @@ class SyncDriver:
         if self.servers.options.url.is_sentinel:
             self._topology.forget()
             place = run(self._topology.place_of(_Asking(self, deadline, probing=True), b""))
-        connection = SyncConnection(place, self.servers.options, self.servers.greeting(), deadline)
+        connection = self.connect(place, deadline)
         try:
             (reply,) = connection.exchange(packed([("PING",)]), 1, deadline)
         finally:
@@ -317,13 +349,16 @@ class SyncDriver:
             pool.close()
 
     def after_fork(self) -> None:
-        self._pools: dict[Place, _Pool] = {}  # the old sockets are the parent's
+        # the parent's: it goes on with them, and its server is to see their end with its own
+        for connection in list(self._open):
+            connection.close()
+        self._pools: dict[Place, _Pool] = {}
         direct = self._topology.direct
         self._direct = None if direct is None else self.pool(direct)
 
     def pool(self, place: Place) -> _Pool:
         found = self._pools.get(place)
-        return found or self._pools.setdefault(place, _Pool(place, self.servers))
+        return found or self._pools.setdefault(place, _Pool(place, self.servers, self.connect))
 
 
 class _Asking:
@@ -344,7 +379,7 @@ class _Asking:
             servers.circuit(place).check()
         # one that hangs leaves time for the next
         deadline = monotonic() + max((self._deadline - monotonic()) / 2, 0.001)
-        connection = SyncConnection(place, servers.options, servers.greeting(sentinel=True), deadline)
+        connection = self._driver.connect(place, deadline, servers.greeting(sentinel=True))
         try:
             (reply,) = connection.exchange(packed([command]), 1, deadline)
         finally:

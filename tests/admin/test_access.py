@@ -6,8 +6,7 @@ import logging
 from typing import Any
 
 import pytest
-from asking import OWN, READ, WRITE, Api, bearer, problem
-from conftest import settings
+from asking import OWN, READ, WRITE, Api, bearer, problem, settings
 from fastapi import FastAPI
 
 import layercache.admin

@@ -9,8 +9,7 @@ from urllib.parse import quote
 
 import pytest
 import redis
-from asking import OWN, Api, problem
-from conftest import BACKENDS, CACHES, settings
+from asking import BACKENDS, CACHES, OWN, Api, problem, settings
 from worlds import follow, make_world
 
 import layercache

@@ -10,8 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from asking import READ, WRITE
-from conftest import serving, settings
+from asking import READ, WRITE, serving, settings
 
 from layercache import Caches
 

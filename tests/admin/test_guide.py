@@ -9,7 +9,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from conftest import serving
+from asking import serving
 
 from layercache import Caches
 

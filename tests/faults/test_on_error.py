@@ -78,6 +78,9 @@ def test_with_miss_nothing_is_there_and_nothing_is_stored(
         assert cache.has_key("k") is False
         assert cache.ttl_left("k") == 0.0
         assert cache.clear() is None
+        for change in (cache.clear, lambda **strict: cache.delete("k", **strict)):
+            with pytest.raises(BackendError):
+                change(strict=True)
         assert [cache.get_or_set("k", load), cache.get_or_set("k", load)] == [7, 7]
 
         assert len(loads) == 2

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import random
+import socket
 import threading
 import time
 from collections import Counter
@@ -20,6 +21,8 @@ from fake_server import Client, Command, FakeServer, honestly, in_pieces
 
 from layercache import BackendError, BackendTimeout, Cache, CacheClosed, Caches, CircuitOpen
 from layercache.testing import Chaos
+from layercache_redis import aio, sync
+from layercache_redis.driver import forget_unsent
 from layercache_redis.options import Place
 
 Loops: TypeAlias = Callable[[Callable[[], Coroutine[Any, Any, Any]]], Any]
@@ -572,6 +575,27 @@ class TestAnswersThatAreNone:
             for key in KEYS:
                 assert answered(lambda key=key: face.get(key)) == [key]  # type: ignore[misc]
 
+    def test_what_was_not_sent_yet_is_given_up_with_the_call(
+        self, kind: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        given_up: list[Any] = []
+        for driver in (sync, aio):
+            monkeypatch.setattr(driver, "forget_unsent", given_up.append)
+        with FakeServer() as fake, open_face(kind, fake.url, timeout=self.TIMEOUT) as face:
+            answered(lambda: face.get("k0"))
+            fake.misbehave = silence
+
+            with pytest.raises(BackendError):
+                face.get("k0")
+
+            # the connection that tasks share goes on for a while: an answer that is late only is for the others
+            def ask() -> int:
+                with suppress(BackendError):
+                    face.get("k0")
+                return len(given_up)
+
+            until(ask)
+
     def test_a_connection_with_a_surplus_answer_is_dropped(self, kind: str) -> None:
         with FakeServer(one_too_many) as fake, open_face(kind, fake.url) as face:
             for _ in range(2):
@@ -941,3 +965,25 @@ class TestEnds:
                 assert all(isinstance(result, BackendError) for result in results), results
 
         in_a_loop(main)
+
+
+def test_what_a_socket_has_not_sent_it_does_not_send_after_it_was_told_to_forget_it() -> None:
+    """Else the system goes on sending it, and the server does it long after others have changed the key."""
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 14)
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        client = socket.socket()
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
+        client.connect(listener.getsockname())
+        server, _ = listener.accept()
+        client.sendall(b"x" * (1 << 19))
+
+        forget_unsent(client)
+        client.close()
+
+        came = 0
+        with server, pytest.raises(ConnectionResetError):
+            while True:
+                came += len(server.recv(1 << 16))
+        assert came < 1 << 19
