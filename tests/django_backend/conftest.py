@@ -90,7 +90,7 @@ def world(
     world: layercache.Caches = _worlds[request.param]
     for name in world:
         world[name].clear()
-    monkeypatch.setattr("layercache.caches._world", lambda: world)
+    monkeypatch.setattr("layercache.caches.default_world", lambda: world)
     return world
 
 

@@ -167,11 +167,18 @@ class ResponseCache:
         itself."""
         path: bytes = scope.get("raw_path") or quote(scope["path"]).encode()
         host = next((value for name, value in scope["headers"] if name.lower() == b"host"), b"")
-        query = scope.get("query_string", b"")
+        query: bytes = scope.get("query_string", b"")
         if self._sort_query:
-            query = b"&".join(sorted(query.split(b"&"), key=lambda pair: pair.partition(b"=")[0]))
+            pairs = sorted(query.split(b"&"), key=_name)
+            query = b"&".join(pairs)
         return _key(
-            path.partition(b"?")[0], scope.get("scheme", "http"), host, scope.get("root_path", ""), query, credentials, variant
+            path.partition(b"?")[0],
+            scope.get("scheme", "http"),
+            host,
+            scope.get("root_path", ""),
+            query,
+            credentials,
+            variant,
         )
 
     async def _change(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -515,3 +522,8 @@ def _without_body(send: Send) -> Send:
         await send({**message, "body": b""} if message["type"] == "http.response.body" else message)
 
     return send_head
+
+
+def _name(pair: bytes) -> bytes:
+    """Return the name of a part of a query, as `name` in `name=value`."""
+    return pair.partition(b"=")[0]
