@@ -9,7 +9,7 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, cast
 
 from layercache.core.policy import Overrides, Plan, checked_tags
 from layercache.durations import DEFAULT
@@ -171,7 +171,7 @@ def overrides_maker(parameters: Parameters, ttl: Any, options: Mapping[str, Any]
     shared = dict(options)
     late: dict[str, tuple[Callable[..., Any], tuple[str, ...]]] = {}  # of the value and of arguments
     templates: list[list[Field]] = []
-    tags = shared.get("tags")
+    tags = cast("Any", shared.get("tags"))
     by_arguments = parameters.all_wanted_by("tags", tags) if callable(tags) else None
     for name, function in (("ttl", ttl), ("tags", tags if by_arguments is None else None)):
         if callable(function):

@@ -9,7 +9,7 @@ declared for the process, whatever its settings are.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
 from layercache.core.policy import checked_tags
@@ -50,7 +50,7 @@ class Events:
     def __init__(self) -> None:
         self._reactions: dict[str, dict[_Reaction, None]] = {}
 
-    def __iter__(self) -> Any:
+    def __iter__(self) -> Iterator[str]:
         return iter(list(self._reactions))
 
     def declare(self, event: str, cache: str, tags: Iterable[str], *, soft: bool) -> None:
@@ -95,10 +95,10 @@ def invalidations(
 
     Raises `WrongFields` for other fields than its templates name.
     """
-    known = [found for each in declared if (found := each.reactions(event)) is not None]
+    known = [reactions for each in declared if (reactions := each.reactions(event)) is not None]
     if not known:
         return None
-    reactions = [reaction for found in known for reaction in found]
+    reactions = [reaction for each in known for reaction in each]
     named = dict.fromkeys(field for each in reactions for _, field in each.template if field is not None)
     # one that settings have taken everything from concerns nobody, whatever it says
     if reactions and named.keys() != fields.keys():
@@ -107,11 +107,11 @@ def invalidations(
     for reaction in reactions:
         tags = made.setdefault((reaction.cache, reaction.soft), {})
         tags[spelled(reaction.template, fields)] = None
-    found_all: list[Invalidation] = []
+    found: list[Invalidation] = []
     for cache in dict.fromkeys(cache for cache, _ in made):
-        gone = made.get((cache, False), {})
-        stale = [tag for tag in made.get((cache, True), {}) if tag not in gone]
-        for tags, soft in ((list(gone), False), (stale, True)):
-            if tags:
-                found_all.append(Invalidation(cache, checked_tags(tags), soft))
-    return found_all
+        gone = list(made.get((cache, False), ()))
+        stale = [tag for tag in made.get((cache, True), ()) if tag not in gone]
+        for due, soft in ((gone, False), (stale, True)):
+            if due:
+                found.append(Invalidation(cache, checked_tags(due), soft))
+    return found

@@ -19,8 +19,8 @@ What the operations are, and what is to be noted of them:
     delivered   what this node did with an unknown outcome before it `began` is done by the time it `ended`: its
                 outbox was delivered.
     outage      the node served without the far store, and might show what it had. Of node `*`: all did, as when
-                the store was set back and nobody had seen that yet; it began when the store had been as it was set
-                back to, and ended when that was made good.
+                the store was set back and nobody had seen that yet; it ended when that was made good. value: as of
+                when what they may show is; left out, as of its beginning.
 
 An operation that failed, timed out, or whose node was killed meanwhile has the outcome "unknown": it may have been
 done, never be, or be done at any time later. So may those that were made in an outage, until they are delivered.
@@ -192,7 +192,7 @@ class History:
                 # all that was kept near is emptied when it ends; where all were in it, within `max_staleness`
                 grace = self._max_staleness if node == EVERY_NODE else 0.0
                 if outage.began <= read.ended and read.began <= outage.ended + grace:
-                    began = min(began, outage.began)
+                    began = min(began, outage.began if outage.value is None else outage.value)
         return began
 
     def _since(self, maker: Event) -> float:

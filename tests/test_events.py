@@ -297,7 +297,7 @@ class TestSettings:
             },
             news={"events": ["e"]},
         )
-        told["caches"]["default"]["events"] = {"e": ["{y.z}"]}
+        told["caches"]["default"]["events"] = {"e": ["{y.z}"], "g": {"tags": ["t"], "sofd": True}}
 
         with pytest.raises(ConfigError) as caught:
             Caches(told)
@@ -308,6 +308,7 @@ class TestSettings:
             "caches.default.events.e": (
                 "the tag '{y.z}' names 'y.z'; a field is a plain name, such as {symbol}, that emit is given"
             ),
+            "caches.default.events.g.sofd": "unknown key; did you mean 'soft'?",
             "caches.stock.events.a": (
                 "the tag '{x!r}' holds a format; what it names stands in it as it is: {name}"
             ),

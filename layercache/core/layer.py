@@ -426,7 +426,7 @@ class Layer:
         *,
         in_doubt: bool = False,
     ) -> R:
-        """Return what comes of it, `otherwise` where it fails; the leases of `leased` are then `in_doubt`, or may be."""
+        """Return what comes of it, `otherwise` where it fails; the leases of `leased` are then in doubt, or may be."""
         try:
             result = await operation
         except BackendError as error:

@@ -16,6 +16,7 @@ from layercache import MISSING, Cache, Caches, KeyNotFound
 from layercache.core.changes import Increment
 from layercache.entry import CACHE_TAG
 from layercache_redis.commands import STAMP_LIFE, Commands
+from layercache_redis.names import log_name
 from layercache_redis.stamps import KnownStamps, is_alive, new_stamp
 
 Opener = Callable[..., Cache[Any]]
@@ -123,11 +124,11 @@ def test_where_a_cluster_has_the_log_elsewhere_it_is_told_afterwards_which_it_wa
     far.space.stamps(["t"])
     with redis.Redis.from_url(server_url) as client:
         client.set_response_callback("XRANGE", lambda reply, **_: reply)
-        seen = len(client.xrange(far.names.log))
+        seen = len(client.xrange(log_name(prefix)))
 
         far.run(commands.invalidate(["t", "lost", "*"], soft=True))
 
-        (added,) = client.xrange(far.names.log)[seen:]
+        (added,) = client.xrange(log_name(prefix))[seen:]
         said = [
             (kind, client.get(far.names.stamp(tag)))
             for kind, tag in ((b"o", "t"), (b"t", "lost"), (b"t", "*"))

@@ -137,7 +137,7 @@ market.quote(7)  # type: ignore[arg-type]
 market.quote.refresh(market, "AAPL")  # type: ignore[call-arg,arg-type]
 
 on("price_updated", tags=["quote:{symbol}"], cache="stock", soft=True)
-on("price_updated", ["quote:{symbol}"])  # type: ignore[misc,call-arg]
+on("price_updated", ["quote:{symbol}"])  # type: ignore[call-arg]
 assert_type(emit("price_updated", symbol="AAPL", event=1), list[Invalidation])
 assert_type(Caches().emit("price_updated"), list[Invalidation])
 assert_type(Caches().on("price_updated", tags=("quotes",)), None)
