@@ -209,6 +209,7 @@ def forecast(chance: Random) -> Iterator[tuple[str, float]]:
             return
 
 
+@pytest.mark.slow
 def test_no_read_is_older_than_it_may_be_in_any_weather(fleet: Fleet, tmp_path: Path) -> None:
     chance = Random(SEED)
     fleet.begin(tmp_path, serve="ab")
