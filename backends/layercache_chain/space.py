@@ -29,7 +29,7 @@ from layercache.core.tickets import Ticket
 from layercache.entry import CACHE_TAG, Entry, Stamps
 from layercache.inline import InlinePort, run
 from layercache.loop import LoopPort
-from layercache.spi import Change, Lease, LeasingKeySpace
+from layercache.spi import Change, Lease, LeasingKeySpace, Listener
 from layercache_chain.hearing import Hearing, Trust
 
 __all__ = ["ChainSpace"]
@@ -368,6 +368,10 @@ class ChainSpace(LeasingKeySpace):
 
     async def alate_stamps(self, tags: Sequence[str], mark: bytes | None) -> Stamps | None:
         return await self._late_stamps(self._loop, tags, mark)
+
+    def subscribe(self, listener: Listener) -> bool:
+        """Tell `listener` what each layer is told of."""
+        return any([layer.space.subscribe(listener) for layer in self._layers])  # noqa: C419  (all are asked)
 
     def layers(self) -> Sequence[Layer]:
         return self._layers

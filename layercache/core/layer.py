@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -107,11 +107,12 @@ class Layer:
 
     Attributes:
         bypasses: how many reads passed it over, as it could not be relied on.
+        changed: told of the keys and the tags of each change that was made here, or may have been, when it is over.
     """
 
     __slots__ = (
-        "_leasing", "_registers", "bypasses", "errors", "forgiving", "health", "hits", "misses", "name", "outbox",
-        "space", "tickets", "type",
+        "_leasing", "_registers", "bypasses", "changed", "errors", "forgiving", "health", "hits", "misses", "name",
+        "outbox", "space", "tickets", "type",
     )  # fmt: skip
 
     def __init__(
@@ -127,6 +128,7 @@ class Layer:
     ) -> None:
         self.name, self.type, self.space, self.forgiving = name, type_, space, forgiving
         self.health, self.outbox = health, outbox
+        self.changed: Callable[[Collection[str], Collection[str]], None] = _nobody_listens
         self.hits = self.misses = self.errors = self.bypasses = 0
         self.tickets = tickets if space.tickets is None else space.tickets
         self._registers = space.tickets is None and not isinstance(space, LeasingKeySpace)
@@ -202,7 +204,10 @@ class Layer:
 
     async def update(self, port: Port, key: str, change: Change) -> Entry | None:
         """As the key space's. Where that fails and is forgiven, nothing is there to change: an increment says so."""
-        answered, changed = await self.try_update(port, key, change)
+        try:
+            answered, changed = await self.try_update(port, key, change)
+        finally:
+            self.changed((key,), ())
         if not answered:
             change(None)
         return changed
@@ -250,11 +255,14 @@ class Layer:
         self, operation: Coroutine[Any, Any, R], owed: Owed, otherwise: R, *, strict: bool = False
     ) -> R:
         """Make a change, which voids the tickets of what it changes; `owed` where it does not arrive."""
-        if not self._registers:
-            result = await self._changed(operation, owed, otherwise, strict=strict)
-        else:
-            with self.tickets.clearing() if owed.tags else self.tickets.writing(owed.keys):
+        try:
+            if not self._registers:
                 result = await self._changed(operation, owed, otherwise, strict=strict)
+            else:
+                with self.tickets.clearing() if owed.tags else self.tickets.writing(owed.keys):
+                    result = await self._changed(operation, owed, otherwise, strict=strict)
+        finally:
+            self.changed(owed.keys, owed.tags)
         if strict and self.space.owes(owed.keys, owed.tags):
             raise BackendError(
                 self.name, "the change did not reach every layer; it will when they answer again"
@@ -473,3 +481,7 @@ class Layer:
 
 async def _answer(operation: Coroutine[Any, Any, R]) -> tuple[bool, R]:
     return True, await operation
+
+
+def _nobody_listens(keys: Collection[str], tags: Collection[str]) -> None:
+    pass
