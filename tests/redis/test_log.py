@@ -587,6 +587,7 @@ with Caches(json.loads(sys.argv[1])) as world:
         then = now
         assert cache.get("k") is not None
     print(cache.get("k"), flush=True)
+    sys.setswitchinterval(0.005)
 """
 
 

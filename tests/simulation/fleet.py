@@ -10,10 +10,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from functools import lru_cache
 from random import seed as seed_everything
 from threading import Lock, get_ident
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 from histories import EVERY_NODE, Event
 from server import Server
@@ -21,7 +20,6 @@ from world import Over, World
 
 from layercache.codecs.normal import NormalForm
 from layercache.codecs.pipeline import Pipeline
-from layercache.core.changes import Add
 from layercache.core.flights import Flights
 from layercache.core.layer import Health, Layer
 from layercache.core.loading import Loading
@@ -95,7 +93,12 @@ class Network:
         raise BackendTimeout("far", "no answer")
 
     async def _carried(
-        self, node: object, commands: Sequence[Command], replies: list[Any], done: list[bool], given_up_at: float
+        self,
+        node: object,
+        commands: Sequence[Command],
+        replies: list[Any],
+        done: list[bool],
+        given_up_at: float,
     ) -> None:
         world, life = self.world, self.life
         if not await self._gets_through(node) or self.life != life:
@@ -116,9 +119,10 @@ class Network:
         world, server, life = self.world, self.server, self.life
         ends = world.clock.now + seconds
         while self.life == life and world.clock.now < ends and server.execute(command) is None:
-            appended = server.appended
+            seen = server.appended
             await world.sleep(
-                ends - world.clock.now, lambda: server.appended != appended or self.life != life
+                ends - world.clock.now,
+                lambda seen=seen: server.appended != seen or self.life != life,  # type: ignore[misc]
             )
 
     async def _gets_through(self, node: object) -> bool:
@@ -145,7 +149,7 @@ class Network:
 
 
 class FarSpace(LeasingKeySpace):
-    """The server as one node has it: real steps, sent over the network. Plain calls have others take turns meanwhile."""
+    """The server as one node has it: real steps, sent over the network. Plain calls have others go on meanwhile."""
 
     def __init__(self, member: Member, commands: Commands) -> None:
         self._member, self.commands = member, commands
@@ -161,12 +165,13 @@ class FarSpace(LeasingKeySpace):
         self._member.tail.subscribe("c", listener)
         return True
 
-    async def run(self, steps: Steps[R]) -> R:
+    async def run(self, steps: Steps[R], *, for_probe: bool = False) -> R:
+        """Run steps; while the server is left alone, for who probes it alone."""
         member = self._member
         world = member.world
         task = world.task
         try:
-            if self.outages.is_on and not member.is_probing:
+            if self.outages.is_on and not for_probe:
                 raise CircuitOpen("far", "it is left alone")
             sent = world.clock.now
             commands = next(steps)
@@ -197,12 +202,12 @@ class FarSpace(LeasingKeySpace):
         return replies
 
     def plainly(self, steps: Steps[R]) -> R:
-        """Run steps for who cannot pause."""
+        """Run steps for who cannot pause: who probes, and delivers what is owed before the outage ends."""
         world, results = self._member.world, []
 
         async def running() -> None:
             try:
-                results.append((await self.run(steps), None))
+                results.append((await self.run(steps, for_probe=True), None))
             except (CacheError, Over) as error:
                 results.append((None, error))
 
@@ -250,21 +255,21 @@ class NodePort(StepPort):
         return getattr(space, near)(*args)
 
     async def read(self, space: KeySpace, key: str) -> Entry | None:
-        return await self._in(space, "_read", "get", "get", key)  # type: ignore[no-any-return]
+        return await self._in(space, "_read", "get", "get", key)
 
     async def read_many(self, space: KeySpace, keys: Sequence[str]) -> dict[str, Entry]:
-        return await self._in(space, "_read_many", "get_many", "get_many", keys)  # type: ignore[no-any-return]
+        return await self._in(space, "_read_many", "get_many", "get_many", keys)
 
     async def write(self, space: KeySpace, key: str, entry: Entry) -> bool:
         if isinstance(space, ChainSpace):
             return not await space._write_many(self, {key: entry})
-        return await self._in(space, "", "set", "set", key, entry)  # type: ignore[no-any-return]
+        return await self._in(space, "", "set", "set", key, entry)
 
     async def write_many(self, space: KeySpace, entries: Mapping[str, Entry]) -> list[str]:
-        return await self._in(space, "_write_many", "set_many", "set_many", entries)  # type: ignore[no-any-return]
+        return await self._in(space, "_write_many", "set_many", "set_many", entries)
 
     async def update(self, space: KeySpace, key: str, change: Change) -> Entry | None:
-        return await self._in(space, "_update", "update", "update", key, change)  # type: ignore[no-any-return]
+        return await self._in(space, "_update", "update", "update", key, change)
 
     async def fill(self, space: KeySpace, ticket: Ticket, entry: Entry) -> bool:
         await self._member.world.pause()
@@ -273,10 +278,10 @@ class NodePort(StepPort):
     async def delete(self, space: KeySpace, key: str) -> bool:
         if isinstance(space, ChainSpace):
             return await space._delete_many(self, [key]) > 0
-        return await self._in(space, "", "delete", "delete", key)  # type: ignore[no-any-return]
+        return await self._in(space, "", "delete", "delete", key)
 
     async def delete_many(self, space: KeySpace, keys: Sequence[str]) -> int:
-        return await self._in(space, "_delete_many", "delete_many", "delete_many", keys)  # type: ignore[no-any-return]
+        return await self._in(space, "_delete_many", "delete_many", "delete_many", keys)
 
     async def clear(self, space: KeySpace) -> None:
         await self._in(space, "_clear", "clear", "clear")
@@ -285,7 +290,7 @@ class NodePort(StepPort):
         await self._in(space, "_invalidate", "invalidate", "invalidate", tags, soft)
 
     async def stamps(self, space: KeySpace, tags: Sequence[str]) -> Stamps:
-        return await self._in(space, "_stamps", "stamps", "stamps", tags)  # type: ignore[no-any-return]
+        return await self._in(space, "_stamps", "stamps", "stamps", tags)
 
     async def lease_many(
         self,
@@ -296,14 +301,12 @@ class NodePort(StepPort):
         after: float,
         tags: Sequence[str],
     ) -> dict[str, Lease]:
-        return await self._in(  # type: ignore[no-any-return]
-            space, "_lease_many", "lease_many", "", keys, token, seconds, after, tags
-        )
+        return await self._in(space, "_lease_many", "lease_many", "", keys, token, seconds, after, tags)
 
     async def fill_many(
         self, space: LeasingKeySpace, token: bytes, entries: Mapping[str, Entry]
     ) -> list[str]:
-        return await self._in(space, "_fill_many", "fill_many", "", token, entries)  # type: ignore[no-any-return]
+        return await self._in(space, "_fill_many", "fill_many", "", token, entries)
 
     async def release_many(
         self, space: LeasingKeySpace, keys: Sequence[str], token: bytes, seconds: float
@@ -313,7 +316,7 @@ class NodePort(StepPort):
     async def late_stamps(
         self, space: LeasingKeySpace, tags: Sequence[str], mark: bytes | None
     ) -> Stamps | None:
-        return await self._in(space, "_late_stamps", "late_stamps", "", tags, mark)  # type: ignore[no-any-return]
+        return await self._in(space, "_late_stamps", "late_stamps", "", tags, mark)
 
     async def load(self, loader: Callable[[], Any], seconds: float) -> Any:
         return await loader()
@@ -353,7 +356,7 @@ class Member:
         self.fleet, self.name, self.shift = fleet, name, 0.0
         self.world, self.network = fleet.world, fleet.network
         self.ear = object()
-        self.is_dead = self.is_probing = self._is_delivering = False
+        self.is_dead = self._is_delivering = False
         chance, node = self.world.chance, Node()
         node.id = name.encode()
         self.tail = Tail(log_name("p"), node, _LOG_LENGTH, MAX_STALENESS, self.now, self.world.clock)
@@ -366,7 +369,9 @@ class Member:
         self.outbox = Outbox("c", "far", 10_000 if chance.random() < 0.8 else 2, Lock(), self._noticed)
         self.layers = [
             Layer("near", "memory", self.near, Tickets(Lock()), Health("near"), forgiving=True),
-            Layer("far", "redis", self.far, Tickets(Lock()), Health("far"), forgiving=True, outbox=self.outbox),
+            Layer(
+                "far", "redis", self.far, Tickets(Lock()), Health("far"), forgiving=True, outbox=self.outbox
+            ),
         ]
         self.chain = ChainSpace(self.layers, self.now, serves=serves, degraded_ttl=30.0)
         form = NormalForm(_SERIALIZER, is_near=True)
@@ -412,15 +417,12 @@ class Member:
         while True:
             await self.world.sleep(delay)
             delay = min(delay * 2, 0.5)
-            self.is_probing = True
             sent = self.world.time
             try:
                 await self.network.exchange(self, [("PING",)], _TIMEOUT)
                 self.far.outages.closing()
             except BackendError:
                 continue
-            finally:
-                self.is_probing = False
             self.note("delivered", began=sent)
             self.far.outages.closed()
             self.note("outage", began=began)
@@ -456,7 +458,9 @@ class Member:
     def note(self, operation: Any, **fields: Any) -> None:
         self.fleet.history.append(Event(self.name, operation, ended=self.world.time, **fields))
 
-    def changing(self, operation: Any, key: str = "", tags: tuple[str, ...] = (), value: Any = None) -> _Change:
+    def changing(
+        self, operation: Any, key: str = "", tags: tuple[str, ...] = (), value: Any = None
+    ) -> _Change:
         """Around a change: notes it, as one that may come true, and how it ended."""
         return _Change(self, operation, key, tags, value)
 
@@ -535,7 +539,9 @@ class Member:
         self.fleet.reads += 1
         for flight in loaded:
             self.fleet.flights[flight] = world.time
-        if self.fleet.flights.get((self, value), 0.0) < began:  # it was there, and is no load's that was waited for
+        if (
+            self.fleet.flights.get((self, value), 0.0) < began
+        ):  # it was there, and is no load's that was waited for
             self.fleet.hits += 1
             self.note("read", key=key, value=value, began=began)
 
@@ -552,10 +558,16 @@ class _Change:
     """
 
     def __init__(self, member: Member, operation: Any, key: str, tags: tuple[str, ...], value: Any) -> None:
-        self._member, self._operation, self._key, self._tags, self._value = member, operation, key, tags, value
+        self._member, self._operation, self._key, self._tags, self._value = (
+            member,
+            operation,
+            key,
+            tags,
+            value,
+        )
         self.is_made = True
 
-    def __enter__(self) -> _Change:
+    def __enter__(self) -> Self:
         self._began = self._member.world.time
         self._member.fleet.under_way[self] = None
         return self
@@ -600,6 +612,7 @@ class Fleet:
         self._serves = serves
         self.history: list[Event] = []
         self.under_way: dict[_Change, None] = {}
+        self.set_backs: list[tuple[float, float]] = []  # that are not made good yet
         self.flights: dict[tuple[Member, Any], float] = {}  # when those ended that loaded a value
         self.reads = self.hits = self._values = self._lives = 0
         self.members = [self._member(name) for name in "abcdefgh"[:nodes]]
@@ -619,15 +632,27 @@ class Fleet:
 
     def events(self) -> list[Event]:
         """Return the history, with what never ended."""
-        for member in self.members:
-            if member.far.is_out:
-                member.note("outage", began=member.sees_until)
-        unended = [change.event(True, math.inf) for change in self.under_way]
-        return [*self.history, *unended]
+        changes = [change.event(True, math.inf) for change in self.under_way]
+        outages = [
+            Event(member.name, "outage", began=member.sees_until)
+            for member in self.members
+            if member.far.is_out
+        ]
+        set_backs = [Event(EVERY_NODE, "outage", began=began, value=since) for began, since in self.set_backs]
+        return [*self.history, *changes, *outages, *set_backs]
 
-    def note_outage(self, began: float, since: float) -> None:
-        """Note that all were in one that ends now."""
-        self.history.append(Event(EVERY_NODE, "outage", began=began, ended=self.world.time, value=since))
+    def watch_set_back(self, since: float, is_made_good: Callable[[], bool], within: float) -> None:
+        """Note that the server shows from now on what it had at `since`, until that is made good; or should be, after
+        so many seconds."""
+        began = self.world.time
+        self.set_backs.append((began, since))
+
+        async def watch() -> None:
+            await self.world.sleep(within, is_made_good)
+            self.set_backs.remove((began, since))
+            self.history.append(Event(EVERY_NODE, "outage", began=began, ended=self.world.time, value=since))
+
+        self.world.start(watch(), "watch")
 
 
 _JSON = stage_named("json")

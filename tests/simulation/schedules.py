@@ -28,8 +28,8 @@ _HABITS = {
 }
 
 KINDS = (
-    "calm", "slow", "lossy", "cut off", "deaf", "crashes", "trimmed", "stopped", "emptied", "set back", "clocks", "evicted",
-    "everything",
+    "calm", "slow", "lossy", "cut off", "deaf", "crashes", "trimmed", "stopped", "emptied", "set back", "clocks",
+    "evicted", "everything",
 )  # fmt: skip
 
 
@@ -55,8 +55,7 @@ def run(seed: int, kind: str, *, acts: int = 7) -> Fleet:
     world.until(lambda: not running["users"])
     _heal(fleet)
     if kind not in {"calm", "slow"}:
-        settled = world.clock.now + MAX_STALENESS + 1
-        world.until(lambda: world.clock.now > settled)
+        _settle(fleet)
     looking: list[None] = []
 
     async def look(index: int) -> None:
@@ -125,7 +124,9 @@ async def _faults(fleet: Fleet, kind: str) -> None:
         await world.sleep(chance.random() * (0.5 if kind in {"deaf", "trimmed"} else 2.0))
         fault = kind
         if kind == "everything":
-            fault = chance.choice(["cut off", "deaf", "crashes", "trimmed", "stopped", "emptied", "clocks", "evicted"])
+            fault = chance.choice(
+                ["cut off", "deaf", "crashes", "trimmed", "stopped", "emptied", "clocks", "evicted"]
+            )
             network.losing = chance.choice([0.0, 0.0, 0.05])
         match fault:
             case "cut off":
@@ -182,15 +183,25 @@ async def _set_back(fleet: Fleet) -> None:
     await world.sleep(chance.random() * 0.5)
     server.restart(data)
     network.start()
-    began, noticed = world.time, sum(member.tail.set_backs for member in fleet.members)
+    noticed = sum(member.tail.set_backs for member in fleet.members)
 
     def is_made_good() -> bool:
-        return is_missed and any(
+        """Whether somebody has missed what was lost, and has cleared the cache."""
+        return sum(member.tail.set_backs for member in fleet.members) > noticed and any(
             member.tail.set_backs and member.outbox.is_empty for member in fleet.members
-        ) and sum(member.tail.set_backs for member in fleet.members) > noticed
+        )
 
-    await world.sleep(3.0 if is_missed else math.inf, is_made_good)
-    fleet.note_outage(began, since)
+    fleet.watch_set_back(
+        since, is_made_good if is_missed else lambda: False, within=3.0 if is_missed else math.inf
+    )
+
+
+def _settle(fleet: Fleet) -> None:
+    """Have time pass until all outages are over, and then as long as what is near may be behind."""
+    world, members = fleet.world, fleet.members
+    world.until(lambda: not any(member.far.is_out or not member.outbox.is_empty for member in members))
+    settled = world.clock.now + MAX_STALENESS + 0.3
+    world.until(lambda: world.clock.now > settled)
 
 
 def _heal(fleet: Fleet) -> None:
