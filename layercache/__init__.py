@@ -9,7 +9,7 @@ stock.set("quote:AAPL", {"price": 189.5})
 from typing import TYPE_CHECKING, Any
 
 from layercache._version import __version__
-from layercache.caches import Caches, aclose, cache, close, configure, get_cache
+from layercache.caches import Caches, aclose, aemit, cache, close, configure, emit, get_cache, on
 from layercache.decorator import cached
 from layercache.durations import DEFAULT, Ttl
 from layercache.entry import MISSING
@@ -32,11 +32,13 @@ from layercache.errors import (
     RecursiveLoad,
     UnknownBackend,
     UnknownCache,
+    UnknownEvent,
     UnknownEviction,
     UnknownName,
     UnknownStage,
     ValueTooLarge,
     WouldDeadlock,
+    WrongFields,
 )
 from layercache.keys import make_key
 
@@ -45,6 +47,7 @@ if TYPE_CHECKING:
     from layercache.core.context import LoadContext, NotModified, current_load
     from layercache.core.layer import LayerStats
     from layercache.core.policy import LoadOptions
+    from layercache.events import Invalidation
     from layercache.face import Cache, CacheStats
     from layercache.warming import Schedule, WarmReport
 
@@ -67,6 +70,7 @@ __all__ = [
     "InvalidKey",
     "InvalidOption",
     "InvalidTtl",
+    "Invalidation",
     "KeyNotFound",
     "LayerStats",
     "LoadContext",
@@ -80,21 +84,26 @@ __all__ = [
     "Ttl",
     "UnknownBackend",
     "UnknownCache",
+    "UnknownEvent",
     "UnknownEviction",
     "UnknownName",
     "UnknownStage",
     "ValueTooLarge",
     "WarmReport",
     "WouldDeadlock",
+    "WrongFields",
     "__version__",
     "aclose",
+    "aemit",
     "cache",
     "cached",
     "close",
     "configure",
     "current_load",
+    "emit",
     "get_cache",
     "make_key",
+    "on",
 ]
 
 
@@ -103,6 +112,7 @@ _LATE = {
     "Cache": "face",
     "CacheStats": "face",
     "CachedFunction": "callables",
+    "Invalidation": "events",
     "LayerStats": "core.layer",
     "LoadContext": "core.context",
     "LoadOptions": "core.policy",

@@ -6,23 +6,23 @@ Rule: whatever can be wrong with a template or a callable is said when the funct
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from string import Formatter
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias, cast
 
 from layercache.core.policy import Overrides, Plan, checked_tags
 from layercache.durations import DEFAULT
 from layercache.errors import InvalidOption
 from layercache.keys import key_part, make_key
+from layercache.templates import Field, names_any, parsed, spelled
 
 __all__ = ["KeyOf", "OverridesOf", "Parameters", "key_maker", "overrides_maker"]
 
 KeyOf: TypeAlias = Callable[[tuple[Any, ...], dict[str, Any]], str]
 OverridesOf: TypeAlias = Callable[[tuple[Any, ...], dict[str, Any]], Overrides]
 
-_Field: TypeAlias = "tuple[str, str | None]"
+_NAMED: Final = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
 
 class Parameters:
@@ -68,30 +68,36 @@ class Parameters:
             ) from None
         return args, kwargs
 
-    def fields(self, what: str, template: str, error: type[ValueError] = ValueError) -> list[_Field]:
+    def fields(self, what: str, template: str, error: type[ValueError] = ValueError) -> list[Field]:
         """Return the pairs of text and parameter that `template` consists of; raise `error` for another name."""
-        parsed = list(Formatter().parse(template))
-        named = [field for _, field, _, _ in parsed if field is not None]
+        fields = parsed(what, template, error)
+        named = [field for _, field in fields if field is not None]
         self._known(f"{what} {template!r}", [field for field in named if field not in self.names], error)
-        if any(spec or conversion for _, _, spec, conversion in parsed):
-            raise error(f"{what} {template!r} holds a format; a parameter stands in it as it is: {{name}}")
-        return [(text, field) for text, field, _, _ in parsed]
+        return fields
+
+    def all_wanted_by(self, what: str, function: Callable[..., Any]) -> tuple[str, ...] | None:
+        """Return the parameters that `function` wants to be given, and nothing else; None where it wants a value first:
+        its first parameter is none of ours."""
+        taken = _taken_by(function)
+        if not taken or taken[0].kind not in _NAMED or taken[0].name not in self.names:
+            return None
+        _refuse_async(what, function)
+        return self._given_to(what, taken)
 
     def wanted_by(self, what: str, function: Callable[..., Any]) -> tuple[str, ...]:
         """Return the parameters that `function`, which is given a value, wants to be given besides."""
-        if inspect.iscoroutinefunction(function):
-            raise InvalidOption(f"{what} is a plain function, as nobody would await it; got an async one")
-        try:
-            taken = list(inspect.signature(function).parameters.values())
-        except (TypeError, ValueError):  # built in, without a signature
+        _refuse_async(what, function)
+        taken = _taken_by(function)
+        if taken is None:
             return ()
         if not taken or taken[0].kind in (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.VAR_KEYWORD):
             raise InvalidOption(f"{what} is a function of the value that was returned; this one takes none")
+        return self._given_to(what, taken[1:])
+
+    def _given_to(self, what: str, taken: Sequence[inspect.Parameter]) -> tuple[str, ...]:
         variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-        further = [each for each in taken[1:] if each.kind not in variadic]
-        given = [
-            each for each in further if each.name in self.names and each.kind is not each.POSITIONAL_ONLY
-        ]
+        further = [each for each in taken if each.kind not in variadic]
+        given = [each for each in further if each.name in self.names and each.kind in _NAMED]
         unknown = [each.name for each in further if each not in given and each.default is each.empty]
         self._known(what, unknown, InvalidOption)
         return tuple(each.name for each in given)
@@ -102,6 +108,19 @@ class Parameters:
                 f"{what} names {', '.join(map(repr, unknown))}; "
                 f"{self.name} has the parameters {', '.join(self.names)}"
             )
+
+
+def _taken_by(function: Callable[..., Any]) -> list[inspect.Parameter] | None:
+    """Return the parameters of `function`, None where it is built in and does not say."""
+    try:
+        return list(inspect.signature(function).parameters.values())
+    except (TypeError, ValueError):
+        return None
+
+
+def _refuse_async(what: str, function: Callable[..., Any]) -> None:
+    if inspect.iscoroutinefunction(function):
+        raise InvalidOption(f"{what} is a plain function, as nobody would await it; got an async one")
 
 
 def key_maker(function: Callable[..., Any], parameters: Parameters, template: str | None) -> KeyOf:
@@ -151,20 +170,22 @@ def overrides_maker(parameters: Parameters, ttl: Any, options: Mapping[str, Any]
     """Return what gives the options of a call: always the same object, unless they depend on the arguments."""
     shared = dict(options)
     late: dict[str, tuple[Callable[..., Any], tuple[str, ...]]] = {}  # of the value and of arguments
-    templates: list[list[_Field]] = []
-    for name, function in (("ttl", ttl), ("tags", shared.get("tags"))):
+    templates: list[list[Field]] = []
+    tags = cast("Any", shared.get("tags"))
+    by_arguments = parameters.all_wanted_by("tags", tags) if callable(tags) else None
+    for name, function in (("ttl", ttl), ("tags", tags if by_arguments is None else None)):
         if callable(function):
             wanted = parameters.wanted_by(name, function)
             if wanted:
                 late[f"{name}_of"] = (function, wanted)
-    if "tags_of" in late:
+    if "tags_of" in late or by_arguments is not None:
         del shared["tags"]
-    elif "tags" in shared and not callable(shared["tags"]):
-        parsed = [parameters.fields("the tag", tag, InvalidOption) for tag in checked_tags(shared["tags"])]
-        shared["tags"] = ["".join(text for text, _ in each) for each in parsed if not _names_any(each)]
-        templates = [each for each in parsed if _names_any(each)]
+    elif "tags" in shared and not callable(tags):
+        fields = [parameters.fields("the tag", tag, InvalidOption) for tag in checked_tags(tags)]
+        shared["tags"] = ["".join(text for text, _ in each) for each in fields if not names_any(each)]
+        templates = [each for each in fields if names_any(each)]
     overrides = Overrides(DEFAULT if "ttl_of" in late else ttl, shared)
-    if not late and not templates:
+    if not late and not templates and by_arguments is None:
         return lambda args, kwargs: overrides
 
     def overrides_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Overrides:
@@ -173,8 +194,11 @@ def overrides_maker(parameters: Parameters, ttl: Any, options: Mapping[str, Any]
             name: partial(_called, function, {each: values[each] for each in wanted})
             for name, (function, wanted) in late.items()
         }
-        tags = checked_tags(_spelled(template, values) for template in templates)
-        return _CallOverrides(overrides, tags, given)
+        if by_arguments is None:
+            named = checked_tags(spelled(template, values) for template in templates)
+        else:
+            named = checked_tags(tags(**{each: values[each] for each in by_arguments}))
+        return _CallOverrides(overrides, named, given)
 
     return overrides_of
 
@@ -194,12 +218,3 @@ class _CallOverrides(Overrides):
 
 def _called(function: Callable[..., Any], arguments: Mapping[str, Any], value: Any) -> Any:
     return function(value, **arguments)
-
-
-def _names_any(fields: Iterable[_Field]) -> bool:
-    return any(field is not None for _, field in fields)
-
-
-def _spelled(fields: Iterable[_Field], values: Mapping[str, Any]) -> str:
-    # as an f-string has it, so that invalidate(f"quote:{symbol}") finds it; a tag needs no escapes
-    return "".join(text if field is None else f"{text}{values[field]}" for text, field in fields)

@@ -9,11 +9,11 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeAlias, cast
 from weakref import WeakSet
 
-from layercache.errors import CacheClosed, UnknownCache
+from layercache.errors import CacheClosed, CacheError, UnknownCache, UnknownEvent
 from layercache.spi import Backend, Change, KeySpace, Opening
 
 if TYPE_CHECKING:
@@ -21,9 +21,10 @@ if TYPE_CHECKING:
 
     from layercache.config import Settings
     from layercache.entry import Entry
+    from layercache.events import Events, Invalidation
     from layercache.face import Cache
 
-__all__ = ["Caches", "aclose", "cache", "close", "configure", "get_cache"]
+__all__ = ["Caches", "aclose", "aemit", "cache", "close", "configure", "emit", "get_cache", "on"]
 
 Source: TypeAlias = "str | Path | Mapping[str, Any] | None"
 
@@ -50,6 +51,7 @@ class Caches:
         self, settings: Source = None, environment: str | None = None, *, now: Callable[[], float] = time.time
     ) -> None:
         from layercache.config import read_settings
+        from layercache.events import Events
 
         self.settings: Settings = read_settings(settings, environment)
         self._now = now
@@ -57,6 +59,10 @@ class Caches:
         self._backends: dict[str, Backend] = {}
         self._health: dict[str, Any] = {}  # by backend
         self._opened: dict[str, Cache[Any]] = {}
+        self._events = Events()
+        for name, cache in self.settings.caches.items():
+            for event, declared in cache.events.items():
+                self._events.declare(event, name, declared.tags, soft=declared.soft)
         _worlds.add(self)
 
     def __getitem__(self, name: str) -> Cache[Any]:
@@ -80,6 +86,79 @@ class Caches:
     def __contains__(self, name: object) -> bool:
         return isinstance(name, str) and name.lower() in self.settings.caches
 
+    # -- events
+
+    def on(self, event: str, *, tags: Iterable[str], cache: str = "default", soft: bool = False) -> None:
+        """Have `emit(event)` invalidate `tags` of a cache of this world, besides what the settings and others have it
+        do.
+
+        Args:
+            event: its name, compared without case.
+            tags: as those of a decorated function they may be templates: of fields that `emit` is given by name.
+            cache: the name of the cache.
+            soft: what carries them is then stale, and not gone.
+
+        Raises `UnknownCache`, and `InvalidOption` for what is no tag, template or event.
+        """
+        if cache not in self:
+            raise self._unknown(cache)
+        self._events.declare(event, cache, tags, soft=soft)
+
+    def emit(self, event: str, /, **fields: Any) -> list[Invalidation]:
+        """Invalidate what `event` makes invalid, in every cache that it concerns; return what that was.
+
+        Args:
+            event: as it was declared, in the settings or by `on`.
+            fields: all that its tags name.
+
+        Raises `UnknownEvent`, with the nearest names, and `WrongFields`. Where a cache fails, the others are seen to
+        all the same, and then its error is raised.
+        """
+        return self._emit(event, fields, (self._events,))
+
+    async def aemit(self, event: str, /, **fields: Any) -> list[Invalidation]:
+        """As `emit`, without blocking the event loop."""
+        return await self._aemit(event, fields, (self._events,))
+
+    def _emit(self, event: str, fields: Mapping[str, Any], declared: Iterable[Events]) -> list[Invalidation]:
+        found = self._invalidations(event, fields, declared)
+        failed: list[CacheError] = []
+        for each in found:
+            try:
+                self[each.cache].invalidate(*each.tags, soft=each.soft)
+            except CacheError as error:
+                failed.append(error)
+        _raise_first(failed)
+        return found
+
+    async def _aemit(
+        self, event: str, fields: Mapping[str, Any], declared: Iterable[Events]
+    ) -> list[Invalidation]:
+        found = self._invalidations(event, fields, declared)
+        failed: list[CacheError] = []
+        for each in found:
+            try:
+                await self[each.cache].ainvalidate(*each.tags, soft=each.soft)
+            except CacheError as error:
+                failed.append(error)
+        _raise_first(failed)
+        return found
+
+    def _invalidations(
+        self, event: str, fields: Mapping[str, Any], declared: Iterable[Events]
+    ) -> list[Invalidation]:
+        from layercache.events import invalidations
+
+        declared = tuple(declared)
+        found = invalidations(event, fields, declared)
+        if found is None:
+            known = {name for each in declared for name in each}
+            raise UnknownEvent(event, known, self.settings.origin, self.settings.environment)
+        return found
+
+    def _unknown(self, cache: str) -> UnknownCache:
+        return UnknownCache(cache, self.settings.caches, self.settings.origin, self.settings.environment)
+
     def backend(self, name: str) -> Backend:
         """Return the backend of that name in the settings, opening it at its first use."""
         with self._lock:
@@ -100,7 +179,7 @@ class Caches:
 
         wanted = self.settings.caches.get(name)
         if wanted is None:
-            raise UnknownCache(name, self.settings.caches, self.settings.origin, self.settings.environment)
+            raise self._unknown(name)
         backend = self.backend(wanted.backend)
         forgiving = backend.on_error == "miss"
         tickets = Tickets(threading.Lock())
@@ -174,6 +253,13 @@ class Caches:
         return f"<Caches {', '.join(self)} from {self.settings.origin}, {self.settings.environment!r}>"
 
 
+def _raise_first(failed: list[CacheError]) -> None:
+    if failed:
+        for other in failed[1:]:
+            failed[0].add_note(f"another cache failed as well: {other}")
+        raise failed[0]
+
+
 class _ClosedSpace(KeySpace):
     """What a closed cache is over: every operation says so."""
 
@@ -232,6 +318,50 @@ def get_cache(name: str = "default") -> Cache[Any]:
     `UnknownCache`, with the nearest names, for one they do not define.
     """
     return _world()[name]
+
+
+def on(event: str, *, tags: Iterable[str], cache: str = "default", soft: bool = False) -> None:
+    """Have `emit(event)` invalidate `tags` of the cache of that name, besides what the settings and others have it
+    do.
+
+    For the top of a module: it needs no settings yet, and holds for as long as the process lives, whatever they are and
+    whenever `configure` replaces them.
+
+    Args:
+        event, tags, cache, soft: as for `Caches.on`.
+
+    Raises `InvalidOption` for what is no tag, template or event, and `UnknownCache` where the settings were read
+    already and do not define it; else `emit` does.
+    """
+    from layercache.events import of_the_process
+
+    world = _default
+    if world is not None and cache not in world:
+        raise world._unknown(cache)  # noqa: SLF001
+    of_the_process.declare(event, cache, tags, soft=soft)
+
+
+def emit(event: str, /, **fields: Any) -> list[Invalidation]:
+    """Invalidate what `event` makes invalid in the caches of `get_cache`; return what that was.
+
+    Args:
+        event: as it was declared, in the settings or by `on`.
+        fields: all that its tags name.
+
+    Raises as `Caches.emit`.
+    """
+    from layercache.events import of_the_process
+
+    world = _world()
+    return world._emit(event, fields, (world._events, of_the_process))  # noqa: SLF001
+
+
+async def aemit(event: str, /, **fields: Any) -> list[Invalidation]:
+    """As `emit`, without blocking the event loop."""
+    from layercache.events import of_the_process
+
+    world = _world()
+    return await world._aemit(event, fields, (world._events, of_the_process))  # noqa: SLF001
 
 
 def configure(settings: Source, environment: str | None = None) -> None:

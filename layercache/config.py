@@ -6,8 +6,8 @@ What wins, from weakest to strongest: the built-in default (only where there is 
 
 Rules:
 1. Tables merge deeply; lists, and everything else, replace.
-2. Names of environments, sections, backends, caches and their keys are compared without case. What stands
-   deeper (patterns of keys, say) keeps its case.
+2. Names of environments, sections, backends, caches, their keys, and events are compared without case. What else
+   stands deeper (patterns of keys, say) keeps its case.
 3. Every fault is found before any is raised; a fault never repeats a value, which may be a secret. It does repeat
    the names of backends, types and stages that it cannot find.
 """
@@ -18,7 +18,7 @@ import math
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, TypeAlias, TypeVar
 
@@ -27,6 +27,7 @@ from pydantic import AfterValidator, Field
 from layercache import seeds
 from layercache.core.policy import Plan, Policy, Refresh, checked_tags
 from layercache.errors import ConfigError, Fault, InvalidOption, UnknownBackend, suggestion
+from layercache.events import tag_template
 from layercache.options import Count, Deadline, Duration, Patience, Ratio, Span, checked, options, plain
 from layercache.registry import backend_named, backend_names
 from layercache.sources import Tables, Unreadable, cast, files_beside, found_file, parsed, variables
@@ -35,6 +36,7 @@ from layercache.spi import Backend, Opening
 __all__ = [
     "BackendSettings",
     "CacheSettings",
+    "EventSettings",
     "PatternSettings",
     "Settings",
     "effective",
@@ -95,6 +97,28 @@ class PatternSettings:
         return {name: value for name, value in given.items() if value is not None}
 
 
+def _templates(tags: tuple[str, ...]) -> tuple[str, ...]:
+    try:
+        for tag in tags:
+            tag_template(tag)
+    except InvalidOption as error:
+        raise ValueError(str(error)) from None
+    return tags
+
+
+@options
+class EventSettings:
+    """What the settings have an event do to one cache.
+
+    Attributes:
+        tags: templates of the event's fields; what carries one of them is invalid when it is emitted.
+        soft: whether it is stale then, and not gone.
+    """
+
+    tags: Annotated[Tags, AfterValidator(_templates)]
+    soft: bool = False
+
+
 @options
 class CacheSettings:
     """What the settings say of one cache.
@@ -106,6 +130,7 @@ class CacheSettings:
         patterns: glob patterns of keys to tables of what follows, and of `ttl`.
         stale_ttl, none_ttl, jitter, refresh, early_beta, retry_after, wait, lease_ttl, soft_timeout, hard_timeout,
             tags: how values are loaded and kept, as `LoadOptions` describes.
+        events: by name, what an event makes invalid.
         max_key_bytes: the longest key, in UTF-8.
         isolation: "copy", or "reference" to let readers in this process share values that can be changed.
     """
@@ -125,6 +150,7 @@ class CacheSettings:
     soft_timeout: Patience = math.inf
     hard_timeout: Patience = math.inf
     tags: Tags = ()
+    events: dict[str, EventSettings] = field(default_factory=dict[str, EventSettings])
     max_key_bytes: Count = 1024
     isolation: Literal["copy", "reference"] = "copy"
 
@@ -366,7 +392,8 @@ def _merged(into: Tables, tables: Mapping[str, Any], path: tuple[str, ...] = ())
     """Merge `tables` into others, yielding the path of each value."""
     for given, value in tables.items():
         # section, name and key are compared without case; patterns of keys are not
-        name = str(given).lower() if len(path) < len(("section", "name", "key")) else str(given)
+        is_name = len(path) < len(("section", "name", "key")) or (path[0], *path[2:]) == ("caches", "events")
+        name = str(given).lower() if is_name else str(given)
         here = (*path, name)
         if isinstance(value, Mapping) and len(here) < _DEEPEST:
             kept = into.get(name)
@@ -459,7 +486,12 @@ class _Check:
         path = f"caches.{name}"
         inherited = {} if name == "default" else self.caches.get("default", {})
         merged = _inheriting(table, inherited)
-        made, faults = checked(CacheSettings, merged, path, origin=self.reading.origin_of)
+        given = {key: value for key, value in merged.items() if key != "events"}
+        made, faults = checked(CacheSettings, given, path, origin=self.reading.origin_of)
+        events, more = self._events(f"{path}.events", merged.get("events", {}))
+        faults += more
+        if made is not None:
+            made = replace(made, events=events)
         # what is inherited is at fault once, where it stands
         self.faults += [
             fault for fault in faults if not _stands(fault, path, inherited) or _stands(fault, path, table)
@@ -472,6 +504,24 @@ class _Check:
                 f"{path}.backend", f"no backend named {backend!r}; {suggestion(backend.lower(), known)}"
             )
         return made
+
+    def _events(self, path: str, tables: Any) -> tuple[dict[str, EventSettings], list[Fault]]:
+        if not isinstance(tables, Mapping):
+            return {}, [Fault(path, f"has to be a table{self.reading.origin_of(path)}")]
+        events: dict[str, EventSettings] = {}
+        faults: list[Fault] = []
+        for name, given in tables.items():
+            where = f"{path}.{name}"
+            is_short = not isinstance(given, Mapping)
+            made, wrong = checked(
+                EventSettings, {"tags": given} if is_short else given, where, origin=self.reading.origin_of
+            )
+            if made is not None:
+                events[name] = made
+            for fault in wrong:  # the list itself stands where the table would
+                at = where + fault.path.removeprefix(f"{where}.tags") if is_short else fault.path
+                faults.append(Fault(at, fault.message))
+        return events, faults
 
     def _check_patterns(self, path: str, cache: CacheSettings) -> None:
         stated = {path: dict[str, Any]()}
@@ -515,4 +565,6 @@ def _stands(fault: Fault, path: str, table: Tables) -> bool:
     keys = re.split(r"\[", fault.path.removeprefix(f"{path}."), maxsplit=1)[0]
     first, _, rest = keys.partition(".")
     value = table.get(first)
-    return rest in value if isinstance(value, dict) and rest else first in table
+    if isinstance(value, dict) and rest:
+        return any(f"{rest}.".startswith(f"{name}.") for name in value)
+    return first in table

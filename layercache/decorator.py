@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from layercache.arguments import KeyOf, OverridesOf, Parameters
     from layercache.callables import AsyncCachedFunction, CachedFunction
-    from layercache.core.policy import LoadOptions
+    from layercache.core.policy import CallOptions
     from layercache.core.warming import Item
     from layercache.face import Cache
 
@@ -40,7 +40,7 @@ def cached(
     ignore: Iterable[str] = (),
     warm: Iterable[Any] | None = None,
     refresh_every: Duration | None = None,
-    **options: Unpack[LoadOptions],
+    **options: Unpack[CallOptions],
 ) -> Decorator:
     """Return a decorator that caches what a function, `def` or `async def`, returns.
 
@@ -59,7 +59,9 @@ def cached(
             positional arguments, a dict of keyword arguments, or a single argument.
         refresh_every: has `warm()` keep them warm from then on, in this process.
         options: what the loads do otherwise than the settings say; see `LoadOptions`. Each of `tags` may be a template
-            as well; a function that gives them is called as that for `ttl` is.
+            as well; or `tags` is a function that gives them: of arguments of the call, `lambda symbol, period: ...`,
+            or, where its first parameter is none of the function's, of the result, as that for `ttl`. Either may ask
+            for parameters that are ignored.
 
     The return annotation says which type a cached result is restored to; without one it comes back in JSON's kinds.
     Calls with the same key share one run of the function, in every process as far as the backend is shared. It finds

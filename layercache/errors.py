@@ -4,6 +4,7 @@
     ├── ConfigError               settings that cannot be right; lists every fault at once
     │   └── UnknownName           something is named that does not exist; brings the nearest names
     │       ├── UnknownCache      a cache that the settings do not define (also a LookupError)
+    │       ├── UnknownEvent      an event that nobody has declared (also a LookupError)
     │       ├── UnknownBackend    no installed package offers a backend of that name
     │       ├── UnknownStage      no installed package offers a codec stage of that name
     │       └── UnknownEviction   no installed package offers an eviction policy of that name
@@ -11,6 +12,7 @@
     ├── InvalidKey                a key that cannot be used (also a ValueError)
     ├── InvalidTtl                a time to live that cannot be understood (also a ValueError)
     ├── InvalidOption             an option of a load, or a tag, that cannot be right (also a ValueError)
+    ├── WrongFields               an event is emitted with other fields than its tags name (also a TypeError)
     ├── KeyNotFound               `incr` or `decr` of a key that is not there (also a ValueError)
     ├── NotACounter               `incr` or `decr` of something that is no integer (also a TypeError)
     ├── EncodeError               a value that the cache's codec cannot carry
@@ -52,11 +54,13 @@ __all__ = [
     "RecursiveLoad",
     "UnknownBackend",
     "UnknownCache",
+    "UnknownEvent",
     "UnknownEviction",
     "UnknownName",
     "UnknownStage",
     "ValueTooLarge",
     "WouldDeadlock",
+    "WrongFields",
 ]
 
 
@@ -121,6 +125,12 @@ class UnknownCache(UnknownName, LookupError):
     kind = "cache"
 
 
+class UnknownEvent(UnknownName, LookupError):
+    """Nobody has declared an event of that name, in the settings or by `on`."""
+
+    kind = "event"
+
+
 class UnknownBackend(UnknownName):
     """No installed package offers a backend of that name."""
 
@@ -169,7 +179,29 @@ class InvalidTtl(CacheError, ValueError):
 
 
 class InvalidOption(CacheError, ValueError):
-    """An option of a load that is unknown or out of its range, or a tag that is none."""
+    """An option of a load that is unknown or out of its range, or a tag or an event that is none."""
+
+
+class WrongFields(CacheError, TypeError):
+    """An event is emitted with other fields than its tags name.
+
+    Attributes:
+        event: its name.
+        fields: those that its tags name.
+        missing: of these.
+        superfluous: what was given and is none of these.
+    """
+
+    def __init__(self, event: str, fields: Iterable[str], given: Iterable[str]) -> None:
+        self.event, self.fields = event, tuple(fields)
+        given = tuple(given)
+        self.missing = tuple(each for each in self.fields if each not in given)
+        self.superfluous = tuple(each for each in given if each not in self.fields)
+        has = f"the fields {', '.join(self.fields)}" if self.fields else "no fields"
+        message = f"the event {event!r} has {has}"
+        for what, names in (("missing", self.missing), ("none of them", self.superfluous)):
+            message += f"; {what}: {', '.join(map(repr, names))}" if names else ""
+        super().__init__(message)
 
 
 class KeyNotFound(CacheError, ValueError):
@@ -208,7 +240,13 @@ class DecodeError(CacheError):
 
 
 class BackendError(CacheError):
-    """The store behind a cache failed; the driver's own error is the `__cause__`."""
+    """The store behind a cache failed; the driver's own error is the `__cause__`.
+
+    Attributes:
+        in_doubt: whether it may have done what it was asked for all the same.
+    """
+
+    in_doubt: bool = True
 
     def __init__(self, backend: str, problem: str) -> None:
         super().__init__(f"backend {backend!r}: {problem}")
@@ -221,6 +259,8 @@ class BackendTimeout(BackendError, TimeoutError):
 
 class CircuitOpen(BackendError):
     """The store behind a cache failed a moment ago; it is not asked until it answers a probe."""
+
+    in_doubt = False
 
 
 class LoadTimeout(CacheError, TimeoutError):

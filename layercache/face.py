@@ -15,7 +15,7 @@ from layercache.codecs.normal import NormalForm, TypedForm
 from layercache.core.context import LoadContext
 from layercache.core.layer import Layer, LayerStats
 from layercache.core.loading import Loading
-from layercache.core.policy import NOTHING, LoadOptions, Overrides, Policy
+from layercache.core.policy import NOTHING, CallOptions, LoadOptions, Overrides, Policy
 from layercache.core.verbs import Verbs
 from layercache.core.warming import Item
 from layercache.durations import DEFAULT, Duration, Ttl
@@ -125,6 +125,7 @@ class Cache(Generic[T]):
     def _after_fork(self, new_lock: Callable[[], AbstractContextManager[Any]]) -> None:
         self._flights.reset(new_lock())
         self._layer.tickets.reset(new_lock())
+        self._loop.after_fork()
 
     def unbind(self) -> None:
         """Take the hit path away, so that every verb asks the key space again, and end schedules; for `Caches`."""
@@ -414,7 +415,7 @@ class Cache(Generic[T]):
         ignore: Iterable[str] = (),
         warm: Iterable[Any] | None = None,
         refresh_every: Duration | None = None,
-        **options: Unpack[LoadOptions],
+        **options: Unpack[CallOptions],
     ) -> Decorator:
         """Return a decorator that caches what a function, `def` or `async def`, returns; see `layercache.cached`."""
         from layercache.decorator import Decorator

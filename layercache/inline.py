@@ -6,6 +6,7 @@ wait blocks the thread. A port that suspended all the same would leave the verb 
 
 from __future__ import annotations
 
+import os
 import random
 import sys
 import threading
@@ -26,7 +27,7 @@ from layercache.spi import Change, KeySpace, Lease, LeasingKeySpace
 if TYPE_CHECKING:
     from layercache.core.port import Port
 
-__all__ = ["Chance", "InlinePort", "run"]
+__all__ = ["Chance", "InlinePort", "chance", "run"]
 
 _MOST_SPAWNED: Final = 32
 """Refreshes in the background at a time; who finds as many serves the stale value, and the refresh waits."""
@@ -50,12 +51,20 @@ def run(coroutine: Coroutine[Any, Any, R]) -> R:
     raise RuntimeError(f"{coroutine} suspended, which nothing under an inline port may do")
 
 
+chance: Final = random.Random()  # noqa: S311  (nothing here is a secret)
+"""A generator of our own. Who seeds the one of the module, for tests or for a job that can be repeated, would have two
+processes draw the same tokens and stamps: what one has invalidated would be valid again once the other does."""
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=chance.seed)
+
+
 class Chance:
     """What a port draws by chance."""
 
-    uniform = staticmethod(random.random)
-    token = staticmethod(partial(random.randbytes, 12))
-    exponential = staticmethod(partial(random.expovariate, 1.0))
+    uniform = staticmethod(chance.random)
+    token = staticmethod(partial(chance.randbytes, 12))
+    exponential = staticmethod(partial(chance.expovariate, 1.0))
 
 
 class InlinePort(Chance):
@@ -134,10 +143,8 @@ class InlinePort(Chance):
     async def start(
         self, job: Coroutine[Any, Any, None], party: Party, ended: Callable[[object], None], *, apart: bool
     ) -> None:
-        if not apart:
+        if not apart or self._start(lambda: run(job), party) is None:
             await job
-            return
-        self._start(lambda: run(job), party)
 
     def spawn(
         self,
@@ -148,18 +155,26 @@ class InlinePort(Chance):
         self._threads = [thread for thread in self._threads if thread.is_alive()]  # none is, after a fork
         if len(self._threads) >= _MOST_SPAWNED:
             return False
-        self._threads.append(self._start(lambda: run(job(self)), party))
-        return True
+        thread = self._start(lambda: run(job(self)), party)
+        if thread is not None:
+            self._threads.append(thread)
+        return thread is not None
 
-    def _start(self, job: Callable[[], None], party: Party) -> threading.Thread:
+    def _start(self, job: Callable[[], None], party: Party) -> threading.Thread | None:
+        """Return a thread that does `job`; None where none can be had, as when the interpreter is about to end."""
+
         def led() -> None:
             party.thread = get_ident()
             job()
 
-        party.thread = 0
+        caller, party.thread = party.thread, 0
         # it knows what the caller's code knows: the loads that it is part of, and what users keep in their variables
         thread = threading.Thread(target=copy_context().run, args=(led,), name="layercache load", daemon=True)
-        thread.start()
+        try:
+            thread.start()
+        except RuntimeError:
+            party.thread = caller
+            return None
         return thread
 
     async def join(self, flight: Flight, seconds: float) -> bool:

@@ -34,6 +34,10 @@ class LoopPort(Chance):
 
     def __init__(self, now: Callable[[], float]) -> None:
         self.now = now
+        self.after_fork()
+
+    def after_fork(self) -> None:
+        """Nothing of it goes on in the child of a fork."""
         self._spawned: set[asyncio.Task[None]] = set()
 
     def read(self, space: KeySpace, key: str) -> Coroutine[Any, Any, Entry | None]:
@@ -121,7 +125,7 @@ class LoopPort(Chance):
         loop = asyncio.get_running_loop()
         party.job = task = loop.create_task(job)
         task.add_done_callback(ended)
-        party.give_up = partial(_give_up, loop, task, party.thread)
+        party.give_up, party.is_lost = partial(_give_up, loop, task, party.thread), loop.is_closed
 
     def spawn(
         self,
@@ -130,10 +134,14 @@ class LoopPort(Chance):
         ended: Callable[[object], None],
     ) -> bool:
         if len(self._spawned) >= _MOST_SPAWNED:
-            self._spawned = {task for task in self._spawned if not task.get_loop().is_closed()}
+            for spawned in list(self._spawned):  # from the same set, as each that ends takes itself out
+                if spawned.done() or spawned.get_loop().is_closed():  # which ends never
+                    self._spawned.discard(spawned)
             if len(self._spawned) >= _MOST_SPAWNED:
                 return False
-        party.job = task = asyncio.get_running_loop().create_task(job(self))
+        loop = asyncio.get_running_loop()
+        party.job = task = loop.create_task(job(self))
+        party.is_lost = loop.is_closed
         self._spawned.add(task)
         task.add_done_callback(self._spawned.discard)
         task.add_done_callback(ended)
@@ -150,10 +158,10 @@ class LoopPort(Chance):
                 waiter.set_result(None)
 
         def wake() -> None:
-            if get_ident() == thread:  # as a rule: half of what waking through the loop's pipe takes
-                end()
-            else:
-                with suppress(RuntimeError):  # the loop is closed, and nobody waits any more
+            with suppress(RuntimeError):  # the loop is closed, and nobody waits any more
+                if get_ident() == thread:  # as a rule: half of what waking through the loop's pipe takes
+                    end()
+                else:
                     loop.call_soon_threadsafe(end)
 
         flight.wakes.append(wake)
@@ -175,9 +183,13 @@ class LoopPort(Chance):
 
 
 def _give_up(loop: asyncio.AbstractEventLoop, task: asyncio.Task[None], thread: int) -> None:
+    def cancel() -> None:
+        if not task.cancelling():  # with all others, as a loop that ends does: it gives back what it holds
+            task.cancel()
+
     # not at once: a task that is cancelled before its first step never runs, and would give back nothing that it holds
     if get_ident() == thread:
-        loop.call_soon(task.cancel)
+        loop.call_soon(cancel)
     else:
         with suppress(RuntimeError):  # the loop is closed, and the task with it
-            loop.call_soon_threadsafe(task.cancel)
+            loop.call_soon_threadsafe(cancel)

@@ -180,7 +180,7 @@ class History:
         if self._counts_from(read, read.node, EVERY_NODE) - self._max_staleness > gone_at:
             return Objection("too old", read, newest, by)
         gone_at, by = self._end_of(newest, read.node)
-        if self._own and self._counts_from(read, EVERY_NODE) > gone_at:
+        if self._own and self._counts_from(read, EVERY_NODE) > gone_at:  # it may have been lost
             return Objection("older than what this node did", read, newest, by)
         return None
 

@@ -380,7 +380,7 @@ class TestTemplates:
             ("q:{symbol[0]}", r"names 'symbol\[0\]'"),
             ("q:{ symbol }", "names ' symbol '"),
             ("q:{*args}", r"names '\*args'"),
-            ("q:{symbol!r}", "holds a format; a parameter stands in it as it is: {name}"),
+            ("q:{symbol!r}", "holds a format; what it names stands in it as it is: {name}"),
             ("q:{symbol:>10}", "holds a format"),
             ("q:{symbol:{period}}", "holds a format"),
             ("q:{symbol", "expected '}'"),
@@ -1065,6 +1065,70 @@ class TestOptions:
         cache.invalidate("of:B")
         assert (f("A"), f("B")) == (3, 4)
 
+    def test_or_it_gives_them_by_the_arguments_alone(self, cache: Any, log: Log) -> None:
+        """Its first parameter is one of the function's, so no value is waited for."""
+        asked: list[tuple[str, str]] = []
+
+        def tags(symbol: str, period: str) -> Iterator[str]:
+            asked.append((symbol, period))
+            yield f"of:{symbol}"
+            yield f"over:{period}"
+
+        @cache.cached("{symbol}:{period}", tags=tags)
+        def f(symbol: str, period: str = "1d") -> int:
+            return log(symbol, period)
+
+        f("A"), f("A", period="1y"), f("B"), f("A")
+        assert asked == [("A", "1d"), ("A", "1y"), ("B", "1d")]  # a hit has no use for them
+        cache.invalidate("of:A")
+        assert (f("A"), f("A", "1y"), f("B")) == (4, 5, 3)
+        cache.invalidate("over:1d")
+        assert (f("A"), f("A", "1y"), f("B")) == (6, 5, 7)
+
+    def test_it_may_ask_for_what_is_ignored_and_for_the_object_of_a_method(
+        self, cache: Any, log: Log
+    ) -> None:
+        class Market:
+            exchange = "X"
+
+            @cache.cached(
+                ignore=["self", "session"],
+                tags=lambda self, symbol, *, session, sep=":": [f"{self.exchange}{sep}{symbol}", session],
+            )
+            async def quote(self, symbol: str, session: str = "s") -> int:
+                return log(symbol)
+
+        async def main() -> tuple[int, ...]:
+            market = Market()
+            got = [await market.quote("A")]
+            for tag in ("X:A", "s"):
+                await cache.ainvalidate(tag)
+                got.append(await market.quote("A"))
+            return *got, await market.quote("A")
+
+        assert asyncio.run(main()) == (1, 2, 3, 3)
+
+    def test_they_are_known_before_the_load_and_an_invalidation_meanwhile_counts(self, cache: Any) -> None:
+        @cache.cached("{symbol}", tags=lambda symbol: [f"of:{symbol}"])
+        def f(symbol: str) -> str:
+            cache.invalidate("of:A")
+            return symbol
+
+        f("A")
+
+        assert f.peek("A") is None
+
+    @pytest.mark.parametrize(
+        ("given", "message"),
+        [("quotes", "several tags are wanted"), (None, "tags are several names"), ([7], "a tag is text")],
+    )
+    def test_what_it_gives_is_checked(self, cache: Any, given: Any, message: str) -> None:
+        f = cache.cached("{x}", tags=lambda x: given)(lambda x: x)
+
+        with pytest.raises(InvalidOption, match=message):
+            f(1)
+        assert cache.stats().loads == 0
+
     def test_those_of_the_settings_hold_besides(self, clock: Clock, log: Log) -> None:
         tagged = SETTINGS | {"caches": {"default": {"backend": "local", "tags": ["all"]}}}
         cache = layercache.Caches(tagged, now=clock)["default"]
@@ -1088,6 +1152,7 @@ class TestOptions:
             ({"tags": ["{symbol:>9}"]}, "holds a format"),
             ({"tags": ["{symbol"]}, "expected '}'"),
             ({"tags": lambda quote, symbl: []}, "tags names 'symbl'; .*f has the parameters symbol, period"),
+            ({"tags": lambda symbol, perod: []}, "tags names 'perod'; .*f has the parameters symbol, period"),
             (
                 {"tags": lambda: ["x"]},
                 "tags is a function of the value that was returned; this one takes none",
@@ -1109,6 +1174,13 @@ class TestOptions:
 
         with pytest.raises(InvalidOption, match="ttl is a plain function, as nobody would await it"):
             cached("x", ttl=ttl)(lambda: 1)  # type: ignore[arg-type]
+
+    def test_and_one_of_the_arguments(self) -> None:
+        async def tags(x: int) -> list[str]:
+            return []
+
+        with pytest.raises(InvalidOption, match="tags is a plain function, as nobody would await it"):
+            cached("x", tags=tags)(lambda x: 1)  # type: ignore[arg-type]
 
     def test_what_has_no_signature_is_given_the_result(self, cache: Any) -> None:
         @cache.cached("{x}", ttl=int)

@@ -33,11 +33,13 @@ from layercache.errors import (
     RecursiveLoad,
     UnknownBackend,
     UnknownCache,
+    UnknownEvent,
     UnknownEviction,
     UnknownName,
     UnknownStage,
     ValueTooLarge,
     WouldDeadlock,
+    WrongFields,
     suggestion,
 )
 
@@ -75,6 +77,22 @@ EXAMPLES: list[tuple[CacheError, dict[str, Any], str]] = [
         {"name": "lru2", "known": ["lru", "s3-fifo"]},
         "no eviction policy named 'lru2'; did you mean 'lru'?",
     ),
+    (
+        UnknownEvent("price_updatd", ["price_updated"]),
+        {"name": "price_updatd", "known": ["price_updated"]},
+        "no event named 'price_updatd'; did you mean 'price_updated'?",
+    ),
+    (
+        WrongFields("price_updated", ["symbol", "period"], ["symbl", "period"]),
+        {
+            "event": "price_updated",
+            "fields": ("symbol", "period"),
+            "missing": ("symbol",),
+            "superfluous": ("symbl",),
+        },
+        "the event 'price_updated' has the fields symbol, period; missing: 'symbol'; none of them: 'symbl'",
+    ),
+    (WrongFields("reset", [], ["x"]), {"fields": ()}, "the event 'reset' has no fields; none of them: 'x'"),
     (UnknownStage("lz4", []), {"name": "lz4", "known": []}, "no stage named 'lz4'; there are none"),
     (
         MissingExtra("the backend 'redis'", "redis", "redis"),

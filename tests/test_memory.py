@@ -261,6 +261,47 @@ class TestTimes:
         )
 
 
+class TestTags:
+    def test_the_index_holds_what_is_here_and_no_more(self) -> None:
+        """Whatever was written, evicted, replaced, softened and dropped before."""
+        clock = Clock()
+        with world(clock, max_entries=100) as caches:
+            cache = caches["default"]
+            for number in range(20_000):
+                cache.set(f"k{number % 317}", number, 5 + number % 60, tags=[f"t{number % 211}", "all"])
+                if number % 97 == 0:
+                    cache.invalidate(f"t{number % 13}", soft=number % 2 == 0)
+                    cache.delete(f"k{number % 19}")
+                    cache.set(f"k{number % 23}", "without tags")
+                    clock.advance(1)
+
+            space: Any = cache._layer.space
+            carried: dict[str, set[str]] = {}
+            for key, record in space.records.items():
+                for tag, _ in record.origin.stamps:
+                    carried.setdefault(tag, set()).add(key)
+            assert space._tagged == carried
+            assert len(space.records) <= 100
+            assert len(space._tagged) <= 101
+            check_books(cache)
+
+            cache.invalidate("all")
+            assert space._tagged == {}
+
+    def test_what_is_dead_by_then_is_dropped_by_a_soft_invalidation_too(self) -> None:
+        clock = Clock()
+        with world(clock) as caches:
+            cache = caches["default"]
+            for key, ttl in {"short": 10, "long": 60}.items():
+                cache.set(key, 1, ttl, tags=["t"])
+            clock.advance(20)
+
+            cache.invalidate("t", soft=True)
+
+            assert held(cache)[0] == 1
+            assert cache.peek("long") == 1
+
+
 class TestEarlyRefreshes:
     """When one is due was drawn as the value was stored; until then nobody is told that there will be one."""
 

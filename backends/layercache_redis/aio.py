@@ -12,8 +12,10 @@ Rules:
 from __future__ import annotations
 
 import asyncio
+import os
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import suppress
 from math import inf
 from threading import local
 from time import monotonic
@@ -182,6 +184,17 @@ class _Connection(asyncio.Protocol):
     def close(self) -> None:
         self._end(ConnectionEnded(f"the connection to {self._place} was closed"))
 
+    def let_go(self, nothing: int) -> None:
+        """In the child of a fork, hold the parent's socket no more: what has its number becomes a copy of `nothing`.
+
+        Closed it cannot be, here: it would leave the poller of the parent's loop, which both processes share, and the
+        parent hear of it no more.
+        """
+        socket = self._transport.get_extra_info("socket") if self._transport is not None else None
+        number = -1 if socket is None else socket.fileno()
+        if number >= 0:
+            os.dup2(nothing, number, inheritable=False)
+
     def _end(self, error: RedisError) -> None:
         if self.ended is not None:
             return
@@ -297,6 +310,10 @@ class _Pool:
     async def _connect(self, greeting: Greeting) -> _Connection:
         return await connected(self._place, self._servers, greeting, monotonic() + self._timeout)
 
+    def let_go(self, nothing: int) -> None:
+        for connection in self._connections:
+            connection.let_go(nothing)
+
     def close(self) -> None:
         self._is_closed = True
         if self._opening is not None:
@@ -335,10 +352,11 @@ class _LoopPools:
 
     Attributes:
         direct: where everything goes, if that is one place.
+        is_left: whether the loop is one of the process that this one is a fork of.
     """
 
     def __init__(self, servers: Servers, direct: Place | None) -> None:
-        self._servers = servers
+        self._servers, self.is_left = servers, False
         self._pools: dict[Place, _Pool] = {}
         self.direct = None if direct is None else self.pool(direct)
         self.tether: AsyncGenerator[None, None] | None = None
@@ -348,6 +366,17 @@ class _LoopPools:
         if found is None:
             found = self._pools[place] = _Pool(place, self._servers)
         return found
+
+    def let_go(self, nothing: int) -> None:
+        """In the child of a fork: the loop is the parent's, and nothing that it has is touched any more."""
+        self.is_left = True
+        for pool in self._pools.values():
+            pool.let_go(nothing)
+        if self.tether is not None:
+            with suppress(
+                StopIteration, RuntimeError
+            ):  # it ends at once, or is at its end in a thread of the parent
+                self.tether.aclose().__await__().send(None)
 
     def close(self) -> None:
         for pool in self._pools.values():
@@ -367,7 +396,7 @@ class AioDriver:
     def __init__(self, servers: Servers, topology: Topology) -> None:
         self._servers, self._topology = servers, topology
         self._timeout = servers.options.timeout
-        self.after_fork()
+        self._begin()
 
     async def run(self, steps: Steps[R]) -> R:
         """Drive an operation to its result.
@@ -430,10 +459,11 @@ class AioDriver:
         try:
             yield
         finally:
-            self._own.loop = self._own.pools = None
-            self._loops.pop(loop, None)
-            pools.close()
-            await asyncio.sleep(0)  # the transports close their sockets in the next turn
+            if not pools.is_left:
+                self._own.loop = self._own.pools = None
+                self._loops.pop(loop, None)
+                pools.close()
+                await asyncio.sleep(0)  # the transports close their sockets in the next turn
 
     async def aclose(self) -> None:
         """Close what belongs to the running loop."""
@@ -442,6 +472,15 @@ class AioDriver:
             await pools.tether.aclose()
 
     def after_fork(self) -> None:
+        left = list(self._loops.values())
+        self._begin()
+        if left:
+            nothing = os.open(os.devnull, os.O_RDWR)
+            for pools in left:
+                pools.let_go(nothing)
+            os.close(nothing)
+
+    def _begin(self) -> None:
         self._loops: dict[asyncio.AbstractEventLoop, _LoopPools] = {}
         self._own = _Own()
 

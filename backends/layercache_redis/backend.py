@@ -9,9 +9,9 @@ from layercache.spi import Serializer
 from layercache_redis.aio import AioDriver
 from layercache_redis.commands import Commands, Setting
 from layercache_redis.driver import Servers
-from layercache_redis.log import Log
-from layercache_redis.names import Names, Node, log_name
+from layercache_redis.names import Names, Node
 from layercache_redis.options import Place, RedisOptions
+from layercache_redis.shards import Shards
 from layercache_redis.space import RedisSpace
 from layercache_redis.stamps import KnownStamps
 from layercache_redis.sync import SyncDriver
@@ -38,7 +38,7 @@ class Parts:
         topology = topology_of(options)
         self._sync = SyncDriver(self._servers, topology)
         self.aio = AioDriver(self._servers, topology)
-        self._log = Log(self._sync, log_name(options.prefix), Node(), now)
+        self._log = Shards(self._sync, Node(), now)
         self._spaces: dict[str, RedisSpace] = {}
         self._heard: list[_Heard] = []
 
@@ -51,7 +51,9 @@ class Parts:
             setting = Setting(
                 self._name, self._options.url.is_cluster, self._options.log_length, self._log.node, self._now
             )
-            commands = Commands(setting, Names(self._options.prefix, cache), pipeline, stamps)
+            commands = Commands(
+                setting, Names(self._options.prefix, cache, self._log.streams), pipeline, stamps
+            )
             heard = _Heard(commands, stamps)
             self._heard.append(heard)
             self._log.subscribe(cache, heard)

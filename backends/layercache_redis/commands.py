@@ -155,7 +155,7 @@ class Commands:
         self._now = setting.now
         self.is_spread = setting.cluster
         self._own_stamp = names.stamp(CACHE_TAG)
-        self._shared_keys = () if setting.cluster else (self._own_stamp, names.log)
+        self._log_of = names.streams.of
         self._most = 1 if setting.cluster else _MOST
         self._most_bytes = pipeline.max_value_bytes + _HEAD_BYTES
         # with JSON an int is its digits, which the server can add to
@@ -321,12 +321,16 @@ class Commands:
         digits = str(life).encode()
         shared = (8, _STAMP.pack(writing.stamp), 8, _STAMP.pack(fresh), len(digits), digits)
         call = self._set_pattern(len(writing.ats), self._setting.node.id)
-        return call % (*writing.names, *shared, *writing.frames)
+        if self._setting.cluster:
+            return call % (*writing.names, *shared, *writing.frames)
+        log = self._log_of(writing.ats[0])
+        return call % (*writing.names, len(log), log, *shared, *writing.frames)
 
     def _new_set_pattern(self, n: int, node: bytes) -> bytes:
         """Return the call of the script that stores n keys, as the process that is `node` sends it."""
         holes = [None] * 2 * n
-        return pattern(*self._words(SET, (*holes, *self._shared_keys), n, None, None, None, node, *holes))
+        shared = () if self._setting.cluster else (self._own_stamp, None)
+        return pattern(*self._words(SET, (*holes, *shared), n, None, None, None, node, *holes))
 
     def set_many(self, entries: Mapping[str, Entry]) -> Steps[list[str]]:
         if not entries:
@@ -559,7 +563,7 @@ class Commands:
             for tag, stamp in given.items():
                 kind = b"t" if stamp == _STAMP.pack(fresh[tag]) else b"o"
                 pairs += [(kind, self._names.in_log(tag)), (b"s", stamp)]
-            (reply,) = yield [self._log_entry(pairs)]
+            (reply,) = yield [self._log_entry(self._names.stamp(tags[0]), pairs)]
             self._checked(reply)
         # what others fetched meanwhile may be the former stamps
         known = {tag: _STAMP.unpack(stamp)[0] for tag, stamp in given.items()}
@@ -858,7 +862,9 @@ class Commands:
         """
         pairs = [name for at in ats for name in (at, self._names.lease(at))]
         life = "" if px is None or self._lasts(CACHE_TAG, taken.stamp, px) else _life(px)
-        return self._call(script, (*pairs, *self._shared_keys), len(ats), taken, life, *arguments)
+        if not self._setting.cluster:
+            pairs += (self._own_stamp, self._log_of(ats[0]))
+        return self._call(script, pairs, len(ats), taken, life, *arguments)
 
     def _stamp_script(
         self, script: Script, tag: str, stamp: int, life: int | str, *arguments: bytes
@@ -873,7 +879,8 @@ class Commands:
         keys: tuple[bytes, ...] = (at,)
         if not self._setting.cluster:
             with_mark = script is INVALIDATE and tag != CACHE_TAG
-            keys = (at, self._names.log, self._names.marks) if with_mark else (at, self._names.log)
+            log = self._log_of(at)
+            keys = (at, log, self._names.marks) if with_mark else (at, log)
         return self._call(script, keys, 0, _Taken(stamp, stamp, 0), life, *arguments)
 
     def _call(
@@ -920,15 +927,15 @@ class Commands:
         """Tell the log what was written, where the script could not."""
         if self._setting.cluster and ats:
             shared = self._names.application
-            (reply,) = yield [self._log_entry([(b"k", at[shared:]) for at in ats])]
+            (reply,) = yield [self._log_entry(ats[0], [(b"k", at[shared:]) for at in ats])]
             self._checked(reply)
 
-    def _log_entry(self, pairs: Sequence[tuple[bytes, bytes]]) -> Command:
+    def _log_entry(self, name: bytes, pairs: Sequence[tuple[bytes, bytes]]) -> Command:
         setting = self._setting
         words = [word for pair in pairs for word in pair]
         return (
             "XADD",
-            self._names.log,
+            self._log_of(name),
             "MAXLEN",
             "~",
             setting.log_length,

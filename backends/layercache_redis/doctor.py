@@ -34,7 +34,7 @@ from layercache.entry import CACHE_TAG
 from layercache.errors import DecodeError
 from layercache.spi import Finding, Transform
 from layercache_redis.client import Reached, batches, client_of, connected
-from layercache_redis.names import Names, log_name
+from layercache_redis.names import Names, log_name, shards_name
 from layercache_redis.options import RedisOptions
 
 __all__ = ["examined", "of_info"]
@@ -377,19 +377,31 @@ class _Examination:
     # -- what is ours on the server
 
     def _log(self) -> Iterator[Finding]:
-        server, name, kept = self._reached.whole, log_name(self._options.prefix), self._options.log_length
+        options, server = self._options, self._reached.whole
+        for number in range(options.log_shards):
+            stream = f"stream {number + 1} of {options.log_shards}: " if options.log_shards > 1 else ""
+            finding = self._stream(log_name(options.prefix, number), options.log_length)
+            yield finding._replace(message=stream + finding.message)
+        said = len(server.get(shards_name(options.prefix)) or b"") - 1
+        if said > options.log_shards:
+            message = (
+                f"log_shards is {options.log_shards} here, and some process has said {said} within a day"
+            )
+            fix = f"have all processes say the same; until a day after that, each follows all {said}"
+            yield Finding("warning", "log", message, fix)
+
+    def _stream(self, name: bytes, kept: int) -> Finding:
+        server = self._reached.whole
         length = server.xlen(name)
         if not length:
-            yield Finding("ok", "log", "empty: no process follows it yet")
-            return
+            return Finding("ok", "log", "empty: no process follows it yet")
         ends = [*server.xrange(name, count=1), *server.xrevrange(name, count=1)]
         oldest, newest = (int(id.partition(b"-")[0]) / 1000 for id, _ in ends)
         message = f"{length:,} entries, of about {kept:,} that are kept, over {newest - oldest:,.1f} s"
         if length < kept or newest - oldest > self._options.max_staleness:
-            yield Finding("ok", "log", message)
-        else:
-            fix = "raise log_length: who is away for longer forgets all that it knows"
-            yield Finding("warning", "log", message, fix)
+            return Finding("ok", "log", message)
+        fix = "raise log_length: who is away for longer forgets all that it knows"
+        return Finding("warning", "log", message, fix)
 
     def _dictionaries(self) -> Iterator[Finding]:
         stages = [stage.open() for stage in self._options.codecs]

@@ -1,7 +1,7 @@
-"""The log: what was written and invalidated, by whom, for every process that keeps something near.
+"""A stream of the log: what was written and invalidated, by whom, for every process that keeps something near.
 
-One thread per process and backend follows it, over a connection of its own; what is asked and told is the `Tail`'s
-to say.
+One thread per process, backend and stream follows it, over a connection of its own; what is asked and told is the
+`Tail`'s to say.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from redis.exceptions import RedisError
 from layercache.errors import BackendError
 from layercache.spi import Listener
 from layercache_redis.commands import Steps
-from layercache_redis.names import Node
+from layercache_redis.names import Node, Streams
 from layercache_redis.sync import SyncConnection, SyncDriver
 from layercache_redis.tail import Tail
 from layercache_redis.wire import packed
@@ -29,10 +29,6 @@ __all__ = ["Log"]
 R = TypeVar("R")
 
 log = logging.getLogger("layercache.redis")
-
-_GATHERING: Final = 0.003
-"""Seconds to let entries gather after some have come: else each write of this process would wake the thread, which
-takes longer than the write."""
 
 _LONGEST_PAUSE: Final = 0.5  # seconds between attempts to reach the server
 
@@ -44,19 +40,29 @@ else:
 
 
 class Log:
-    """The log of one application, as this process follows it.
+    """One stream of the log of one application, as this process follows it.
 
     Args:
         driver: reaches the server.
         name: of the stream.
         node: who we are; our own entries are not news.
         now: the wall clock, by which listeners rely on what they know.
+        streams, follow: see `Tail`.
     """
 
-    def __init__(self, driver: SyncDriver, name: bytes, node: Node, now: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        driver: SyncDriver,
+        name: bytes,
+        node: Node,
+        now: Callable[[], float],
+        streams: Streams | None = None,
+        follow: Callable[[int], object] = int,
+    ) -> None:
         self._driver, self._name, self.node = driver, name, node
         options = driver.servers.options
-        self.tail = Tail(name, node, options.log_length, options.max_staleness, now, _ticks)
+        self._gathering = min(options.log_gathering, options.max_staleness / 4)
+        self.tail = Tail(name, node, options.log_length, options.max_staleness, now, _ticks, streams, follow)
         self.reset()
 
     def reset(self) -> None:
@@ -86,6 +92,10 @@ class Log:
             self._start()
 
     @property
+    def is_followed(self) -> bool:
+        return self._thread is not None
+
+    @property
     def lag(self) -> float:
         """Seconds since what is known was confirmed; infinite before it ever was."""
         return self.tail.lag
@@ -107,7 +117,11 @@ class Log:
         with self._lock:
             if self._thread is None and not self._ended.is_set():
                 self._thread = threading.Thread(target=self._follow, name="layercache log", daemon=True)
-                self._thread.start()
+                try:
+                    self._thread.start()
+                except RuntimeError:
+                    # none can be had, as at the end of the interpreter: reads ask the server
+                    self._thread = None
 
     # -- the thread
 
@@ -121,7 +135,9 @@ class Log:
                         heard = self._run(self._connection, self.tail.turn())
                         self.tail.compare_clocks()
                         if heard:
-                            self._ended.wait(_GATHERING)
+                            # others gather meanwhile: each write of this process would wake the thread, which takes
+                            # longer than the write, and the server would answer each of us for each
+                            self._ended.wait(self._gathering)
                         pause = 0.01
                 finally:
                     connection, self._connection = self._connection, None

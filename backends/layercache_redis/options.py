@@ -258,6 +258,9 @@ class RedisOptions:
     max_staleness: seconds for which what this process knows of invalidations is believed without the log's word;
         past that every read asks.
     log_length: how many entries the log keeps, about; who has missed more forgets what it knew.
+    log_shards: of how many streams the log is made, which a cluster has on several of its nodes.
+    log_gathering: seconds for which news gather at the server before this process asks again, no more than a quarter
+        of max_staleness. Where there is much news it comes so much later; and the server has less to answer.
     """
 
     url: Annotated[RedisUrl, BeforeValidator(_url), PlainSerializer(str), Field(validate_default=True)] = (
@@ -277,6 +280,8 @@ class RedisOptions:
     max_value_bytes: Bytes = 32 << 20
     max_staleness: Deadline = 5.0
     log_length: Count = 10_000
+    log_shards: Annotated[int, Field(ge=1, le=64, strict=True)] = 1
+    log_gathering: Deadline = 0.003
 
     def __post_init__(self) -> None:
         if self.url.scheme == "unix" and (self.host or self.port):

@@ -65,11 +65,12 @@ class _Purge:
     def __init__(self, reached: Reached, server: Any, names: Names, *, one_slot: bool) -> None:
         self._reached, self._server, self._names, self._one_slot = reached, server, names, one_slot
         self._stamp = names.stamp(CACHE_TAG)
+        self._log = names.streams.of(self._stamp)
 
     def drop(self, keys: Sequence[bytes]) -> int:
         """Drop those of `keys` that a clear has made invalid; return how many."""
         if self._one_slot:
-            return sum(self._run([self._call(keys, _STAMP.pack(new_stamp()), self._stamp, self._names.log)]))
+            return sum(self._run([self._call(keys, _STAMP.pack(new_stamp()), self._stamp, self._log)]))
         stamp = self._reached.whole.get(self._stamp)
         if stamp is None or len(stamp) != _STAMP.size:
             return (

@@ -9,7 +9,7 @@ from layercache.entry import Entry, Stamps
 from layercache.spi import Change, Lease, LeasingKeySpace, Listener
 from layercache_redis.aio import AioDriver
 from layercache_redis.commands import Commands
-from layercache_redis.log import Log
+from layercache_redis.shards import Shards
 from layercache_redis.sync import SyncDriver
 from layercache_redis.turns import JoinedSets
 
@@ -19,7 +19,7 @@ __all__ = ["RedisSpace"]
 class RedisSpace(LeasingKeySpace):
     blocks: ClassVar[bool] = True
 
-    def __init__(self, cache: str, commands: Commands, sync: SyncDriver, aio: AioDriver, log: Log) -> None:
+    def __init__(self, cache: str, commands: Commands, sync: SyncDriver, aio: AioDriver, log: Shards) -> None:
         self._cache = cache
         self._commands, self._sync, self._aio, self.log = commands, sync, aio, log
         self._sets = JoinedSets(commands, aio)
@@ -135,13 +135,8 @@ class RedisSpace(LeasingKeySpace):
         `log_losses`: how often track was lost, and everything forgotten; `log_set_backs`: how often of these as the
         server had lost writes. `log_lag`: seconds since what is known was confirmed; left out until it was once.
         """
-        tail = self.log.tail
-        heard = {"log_lag": tail.lag} if tail.lag < float("inf") else {}
         return {
             "foreign": self._commands.foreign,
             **self._sync.servers.gauges(),
-            "log_entries": tail.entries,
-            "log_losses": tail.losses,
-            "log_set_backs": tail.set_backs,
-            **heard,
+            **self.log.gauges(),
         }

@@ -15,16 +15,18 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable
-from random import getrandbits
 from typing import Final
 
 from layercache.entry import CACHE_TAG
+from layercache.inline import chance
 
 __all__ = ["KnownStamps", "is_alive", "new_stamp"]
 
 _MOST: Final = 10_000
 """Tags to remember; with more, all are forgotten and fetched again as they come."""
 
+
+getrandbits: Final = chance.getrandbits
 
 _COUNT: Final = 16
 """Bits that count soft invalidations. A count that is full makes the next one hard (`invalidate.lua`)."""

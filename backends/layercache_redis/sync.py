@@ -12,12 +12,13 @@ Rules:
 
 from __future__ import annotations
 
+import os
 import select
 import socket
 import ssl
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from time import monotonic
 from typing import Any, TypeVar
@@ -45,21 +46,38 @@ R = TypeVar("R")
 
 _CHUNK = 1 << 16
 
+_making = threading.RLock()
+"""Held while a socket is made and noted: a fork waits for that, or its child would not know of one that it has."""
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=_making.acquire, after_in_parent=_making.release, after_in_child=_making.release
+    )
+
 
 class SyncConnection:
     """One connection to one server, for one caller at a time.
 
     Args:
         deadline: monotonic seconds by which the server has answered the greeting.
+        sockets: where its own is found until it is closed.
 
     Raises an error of redis-py where that fails.
     """
 
-    def __init__(self, place: Place, options: RedisOptions, greeting: Greeting, deadline: float) -> None:
+    def __init__(
+        self,
+        place: Place,
+        options: RedisOptions,
+        greeting: Greeting,
+        deadline: float,
+        sockets: set[socket.socket],
+    ) -> None:
         self.place = place
         self._timeout = options.timeout
+        self._sockets = sockets
         try:
-            self._socket = _connected(place, options, max(deadline - monotonic(), 0.001))
+            self._socket = _connected(place, options, max(deadline - monotonic(), 0.001), sockets)
         except OSError as error:
             raise unreachable(place, error) from error
         self.made = monotonic()
@@ -129,6 +147,7 @@ class SyncConnection:
 
     def close(self) -> None:
         self._socket.close()
+        self._sockets.discard(self._socket)
 
     def abandon(self) -> None:
         """As `close`, in the middle of an exchange: what was not sent yet is not sent any more."""
@@ -145,32 +164,66 @@ class SyncConnection:
         self._socket.settimeout(self._limit)
 
 
-def _connected(place: Place, options: RedisOptions, limit: float) -> socket.socket:
+def _connected(
+    place: Place, options: RedisOptions, limit: float, sockets: set[socket.socket]
+) -> socket.socket:
+    """Return a socket that is connected, and has been one of `sockets` from before it was."""
     if place.path is not None:
-        made = socket.socket(socket.AF_UNIX)
+        return _opened(socket.AF_UNIX, place.path, limit, sockets)
+    context = tls_context(options, place)
+    failed: OSError | None = None
+    for family, _, _, _, address in socket.getaddrinfo(place.host, place.port, type=socket.SOCK_STREAM):
         try:
-            made.settimeout(limit)
-            made.connect(place.path)
-        except BaseException:
-            made.close()
-            raise
-        return made
-    made = socket.create_connection((place.host, place.port), limit)
+            made = _opened(family, address, limit, sockets)
+        except OSError as error:
+            failed = error
+            continue
+        return made if context is None else _secured(made, context, place.host, sockets)
+    raise failed or OSError(f"{place.host} has no address")
+
+
+def _opened(family: int, address: Any, limit: float, sockets: set[socket.socket]) -> socket.socket:
+    with _making:
+        made = socket.socket(family)
+        sockets.add(made)
     try:
-        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        context = tls_context(options, place)
-        return made if context is None else context.wrap_socket(made, server_hostname=place.host)
+        made.settimeout(limit)
+        if family != socket.AF_UNIX:
+            made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        made.connect(address)
     except BaseException:
         made.close()
+        sockets.discard(made)
         raise
+    return made
+
+
+def _secured(
+    plain: socket.socket, context: ssl.SSLContext, host: str, sockets: set[socket.socket]
+) -> socket.socket:
+    made = plain
+    try:
+        with _making:
+            made = context.wrap_socket(plain, server_hostname=host, do_handshake_on_connect=False)
+            sockets.add(made)
+        made.do_handshake()
+    except BaseException:
+        made.close()
+        sockets.discard(made)
+        raise
+    finally:
+        sockets.discard(plain)  # which has no connection any more
+    return made
 
 
 class _Pool:
     """The connections to one server: at most so many, handed from caller to caller, the warmest first."""
 
-    def __init__(self, place: Place, servers: Servers) -> None:
-        self._place, self._servers = place, servers
+    def __init__(
+        self, place: Place, servers: Servers, connect: Callable[[Place, float], SyncConnection]
+    ) -> None:
+        self._place, self._servers, self._connect = place, servers, connect
         self._options = servers.options
         self.circuit = servers.circuit(place)
         self._idle: deque[SyncConnection] = deque()
@@ -237,7 +290,7 @@ class _Pool:
 
     def _counted(self, deadline: float) -> SyncConnection:
         try:
-            return SyncConnection(self._place, self._options, self._servers.greeting(), deadline)
+            return self._connect(self._place, deadline)
         except BaseException as error:
             self._uncount()
             if isinstance(error, RedisError) and not isinstance(error, NotPrimary):
@@ -269,6 +322,7 @@ class SyncDriver:
 
     def __init__(self, servers: Servers, topology: Topology) -> None:
         self.servers, self._topology = servers, topology
+        self._sockets: set[socket.socket] = set()  # in use or not, the log's and a probe's among them
         self.after_fork()
 
     def run(self, steps: Steps[R]) -> R:
@@ -299,10 +353,15 @@ class SyncDriver:
         deadline = monotonic() + self.servers.options.timeout
         try:
             place = run(self._topology.place_of(_Asking(self, deadline), key))
-            return SyncConnection(place, self.servers.options, self.servers.greeting(part="-log"), deadline)
+            return self.connect(place, deadline, self.servers.greeting(part="-log"))
         except RedisError:
             self._topology.forget()
             raise
+
+    def connect(self, place: Place, deadline: float, greeting: Greeting | None = None) -> SyncConnection:
+        """Return a new connection to the server at `place`; raises an error of redis-py."""
+        greeting = greeting or self.servers.greeting()
+        return SyncConnection(place, self.servers.options, greeting, deadline, self._sockets)
 
     def forget_places(self) -> None:
         """Where servers are is in doubt: look anew."""
@@ -317,7 +376,7 @@ class SyncDriver:
         if self.servers.options.url.is_sentinel:
             self._topology.forget()
             place = run(self._topology.place_of(_Asking(self, deadline, probing=True), b""))
-        connection = SyncConnection(place, self.servers.options, self.servers.greeting(), deadline)
+        connection = self.connect(place, deadline)
         try:
             (reply,) = connection.exchange(packed([("PING",)]), 1, deadline)
         finally:
@@ -330,13 +389,17 @@ class SyncDriver:
             pool.close()
 
     def after_fork(self) -> None:
-        self._pools: dict[Place, _Pool] = {}  # the old sockets are the parent's
+        # the parent's: it goes on with them, and its server is to see their end with its own
+        for inherited in self._sockets:
+            inherited.close()
+        self._sockets.clear()
+        self._pools: dict[Place, _Pool] = {}
         direct = self._topology.direct
         self._direct = None if direct is None else self.pool(direct)
 
     def pool(self, place: Place) -> _Pool:
         found = self._pools.get(place)
-        return found or self._pools.setdefault(place, _Pool(place, self.servers))
+        return found or self._pools.setdefault(place, _Pool(place, self.servers, self.connect))
 
 
 class _Asking:
@@ -357,7 +420,7 @@ class _Asking:
             servers.circuit(place).check()
         # one that hangs leaves time for the next
         deadline = monotonic() + max((self._deadline - monotonic()) / 2, 0.001)
-        connection = SyncConnection(place, servers.options, servers.greeting(sentinel=True), deadline)
+        connection = self._driver.connect(place, deadline, servers.greeting(sentinel=True))
         try:
             (reply,) = connection.exchange(packed([command]), 1, deadline)
         finally:

@@ -2,8 +2,9 @@
 
 An entry of the stream holds `n`, the node that wrote, and any number of `k` (the name of a value), `t` (that of a tag
 that was invalidated), `o` (of one that was invalidated softly: what carries it is old, not gone) and `m` (of one whose
-stamp was lost and made anew), the last three followed by the new stamp, `s`; names are without the prefix. A turn of
-the `Tail` is steps as those of `commands` are; the thread of `log` drives them.
+stamp was lost and made anew), the last three followed by the new stamp, `s`; names are without the prefix. A mark may
+hold `h`, to how many streams its node writes (see `shards`). A turn of the `Tail` is steps as those of `commands` are;
+the thread of `log` drives them.
 
 Rules:
 1. It is followed from a mark of our own, so there is always an entry that we know we have seen. After a broken
@@ -29,7 +30,7 @@ from urllib.parse import unquote_to_bytes
 
 from layercache.spi import Listener
 from layercache_redis.commands import Steps
-from layercache_redis.names import Node
+from layercache_redis.names import Node, Streams
 from layercache_redis.wire import Command, Refusal
 
 __all__ = ["Tail"]
@@ -55,6 +56,8 @@ class Tail:
         staleness: seconds that what was heard may be relied on.
         now: the wall clock.
         ticks: a clock that nobody sets.
+        streams: of the log, where this is the first of them, in which is said how many there are; None for the others.
+        follow: sees to it that so many streams are followed.
 
     Attributes:
         block: seconds that the server may take for its answer, as there may be nothing to say.
@@ -71,9 +74,12 @@ class Tail:
         staleness: float,
         now: Callable[[], float],
         ticks: Callable[[], float],
+        streams: Streams | None = None,
+        follow: Callable[[int], object] = int,
     ) -> None:
         self._name, self._node, self._length, self._staleness = name, node, length, staleness
         self._now, self._ticks = now, ticks
+        self._streams, self._follow = streams, follow
         self.block = min(1.0, staleness / 4)
         self._listeners: dict[str, list[Listener]] = {}
         self.reset()
@@ -104,6 +110,7 @@ class Tail:
         sent = self._times()
         if sent[0] > self._renew_at:
             yield from self._asked([("PEXPIRE", self._name, _LIFE)])
+            yield from self._say_how_many()
             self._renew_at = sent[0] + _RENEWED
         block = max(1, int(self.block * 1000))  # 0 is for ever
         read: Command = ("XREAD", "COUNT", _COUNT, "BLOCK", block, "STREAMS", self._name, self._last)
@@ -127,20 +134,41 @@ class Tail:
 
     def _mark(self) -> Steps[None]:
         """Begin to follow: what is learnt from now on is kept current by the entries after our own mark."""
-        mark: Command = ("XADD", self._name, "MAXLEN", "~", self._length, "*", b"n", self._node.id)
+        fields = [b"n", self._node.id, *(yield from self._say_how_many())]
+        mark: Command = ("XADD", self._name, "MAXLEN", "~", self._length, "*", *fields)
         sent = self._times()
         last, _ = yield from self._asked([mark, ("PEXPIRE", self._name, _LIFE)])
         self._tell_all(lambda listener: listener.lost_track())
-        self._last, self._fields = last, [b"n", self._node.id]
+        self._last, self._fields = last, fields
         self._renew_at = sent[0] + _RENEWED
+        yield from self._learn_how_many()
         self._confirm(sent)
+
+    def _say_how_many(self) -> Steps[list[bytes]]:
+        """Say to how many streams we write, where that is several, to those who begin to follow later; return what our
+        mark says of it, to those who follow already. Before it is made: who misses the one hears the other."""
+        if self._streams is None or self._streams.stated == 1:
+            return []
+        stated, at = self._streams.stated, self._streams.said_at
+        # a string as long as the greatest number that was said; commands that every user of the server may send here
+        _, said = yield from self._asked([("SETRANGE", at, stated, "+"), ("GET", at)])
+        if len(said) - 1 <= stated:  # one that nobody says any more goes with the day
+            yield from self._asked([("PEXPIRE", at, _LIFE)])
+        return [b"h", b"%d" % stated]
+
+    def _learn_how_many(self) -> Steps[None]:
+        if self._streams is not None:
+            (said,) = yield from self._asked([("GET", self._streams.said_at)])
+            self._follow(len(said or b"") - 1)
+            self._streams.in_use = self._streams.stated  # others know
 
     def _asked(self, commands: list[Command]) -> Steps[list[Any]]:
         replies = yield commands
         for reply in replies:
             if isinstance(reply, Refusal):
                 if reply.code == "WRONGTYPE":
-                    yield [("UNLINK", self._name)]
+                    also = () if self._streams is None else (self._streams.said_at,)
+                    yield [("UNLINK", self._name, *also)]
                 raise reply
         return replies
 
@@ -185,6 +213,9 @@ class Tail:
         for index, (kind, name) in enumerate(pairs):
             if own and kind == b"k":
                 continue  # of what changed for a tag we hear even where it was us: our own answer may have been lost
+            if kind == b"h" and name.isdigit():
+                self._follow(int(name[:9]))
+                continue
             cache, _, rest = name.partition(b":")
             for listener in self._listeners.get(_text(cache), ()):
                 if kind == b"k":

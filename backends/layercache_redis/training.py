@@ -149,7 +149,7 @@ class _Values:
     def _tell(self, log_length: int) -> None:
         # from a node of our own, so that it is news to this process as well
         fields = {b"n": Node().id, b"d": self._names.in_log("")}
-        self._reached.whole.xadd(self._names.log, fields, maxlen=log_length, approximate=True)
+        self._reached.whole.xadd(self._names.streams.of(b""), fields, maxlen=log_length, approximate=True)
 
 
 def _beginnings(server: Any, keys: Sequence[bytes]) -> list[Any]:

@@ -35,14 +35,16 @@ class Party:
         thread: the one that the load goes on on; 0 while that is not known.
         aboard: how many they are, the leader among them.
         give_up: ends the load; None where it goes on whoever leaves.
+        is_lost: whether the load stands still for ever: its loop was closed.
         job: whatever has to be kept for as long as the load goes on.
     """
 
-    __slots__ = ("aboard", "give_up", "job", "thread")
+    __slots__ = ("aboard", "give_up", "is_lost", "job", "thread")
 
     def __init__(self, thread: int, aboard: int) -> None:
         self.thread, self.aboard = thread, aboard
         self.give_up: Callable[[], object] | None = None
+        self.is_lost: Callable[[], bool] = bool  # which says no
         self.job: object = None
 
 
@@ -96,7 +98,7 @@ class Flights:
     def board(self, key: str, plan: Plan) -> tuple[Flight, bool]:
         """Return the flight for `key`, and whether the caller is its leader."""
         with self._lock:
-            flight = self._under_way.get(key)
+            flight = self._found(key)
             if flight is not None:
                 flight.party.aboard += 1
                 return flight, False
@@ -110,7 +112,7 @@ class Flights:
         followed: list[Flight] = []
         with self._lock:
             for key, plan in plans:
-                flight = self._under_way.get(key)
+                flight = self._found(key)
                 if flight is not None:
                     flight.party.aboard += 1
                     followed.append(flight)
@@ -124,10 +126,14 @@ class Flights:
         under way."""
         party = Party(self._thread(), 0)
         with self._lock:
-            led = [Flight(key, plan, party) for key, plan in plans if key not in self._under_way]
+            led = [Flight(key, plan, party) for key, plan in plans if self._found(key) is None]
             for flight in led:
                 self._under_way[flight.key] = flight
         return led
+
+    def _found(self, key: str) -> Flight | None:
+        flight = self._under_way.get(key)
+        return None if flight is None or flight.party.is_lost() else flight
 
     def leave(self, flight: Flight, *, goes_on: bool) -> None:
         """Wait no more. Unless it `goes_on`, a load for which nobody waits any more is given up."""

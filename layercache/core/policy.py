@@ -16,7 +16,7 @@ from typing import Any, Final, Literal, TypeAlias, TypedDict, get_args
 from layercache.durations import DEFAULT, Duration, Ttl, parse_duration
 from layercache.errors import InvalidOption, InvalidTtl, suggestion
 
-__all__ = ["LoadOptions", "Overrides", "Plan", "Policy", "Refresh", "Tags"]
+__all__ = ["CallOptions", "LoadOptions", "Overrides", "Plan", "Policy", "Refresh", "Tags"]
 
 Refresh: TypeAlias = Literal["background", "early", "off"]
 
@@ -24,7 +24,20 @@ Tags: TypeAlias = Iterable[str] | Callable[[Any], Iterable[str]]
 """Names, or what gives them for a value that was loaded."""
 
 
-class LoadOptions(TypedDict, total=False):
+class _Options(TypedDict, total=False):
+    stale_ttl: Duration
+    none_ttl: Ttl
+    jitter: float
+    refresh: Refresh
+    early_beta: float
+    retry_after: Duration
+    wait: Duration | None
+    lease_ttl: Duration
+    soft_timeout: Duration | None
+    hard_timeout: Duration | None
+
+
+class LoadOptions(_Options, total=False):
     """What a call may say of its load; what it leaves out, the key's patterns and the cache say.
 
     Durations are seconds, a `timedelta`, or text such as "250ms"; None is for ever.
@@ -47,17 +60,18 @@ class LoadOptions(TypedDict, total=False):
         tags: what `invalidate` knows the value by: names, or a function of the value that was loaded.
     """
 
-    stale_ttl: Duration
-    none_ttl: Ttl
-    jitter: float
-    refresh: Refresh
-    early_beta: float
-    retry_after: Duration
-    wait: Duration | None
-    lease_ttl: Duration
-    soft_timeout: Duration | None
-    hard_timeout: Duration | None
     tags: Tags
+
+
+class CallOptions(_Options, total=False):
+    """What a decorated function says of its loads: `LoadOptions`, where tags may depend on the arguments.
+
+    Attributes:
+        tags: templates over the parameters; or a function of arguments by the names of their parameters; or, where its
+            first parameter has another name, of the value that was loaded, and of arguments.
+    """
+
+    tags: Iterable[str] | Callable[..., Iterable[str]]
 
 
 @dataclass(frozen=True)

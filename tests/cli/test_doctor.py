@@ -397,6 +397,26 @@ class TestCachesOnAServer:
         assert (short.level, long.level) == ("warning", "ok")
         assert "log_length" in short.fix
 
+    def test_every_stream_of_the_log_is_looked_at_and_another_number_is_told_of(
+        self, sound: ValkeyServer
+    ) -> None:
+        sound.ask("FLUSHALL")
+        with world(sound.url, log_shards=3) as caches:
+            cache = caches["quotes"]
+            deadline = time.monotonic() + 5
+            while cache.stats().layers[-1].gauges.get("log_lag", 9) > 1:  # then all are followed
+                assert time.monotonic() < deadline
+                cache.get("k")
+            alike, fewer = (
+                [each for each in caches.backend("far").examine(["quotes"]) if each.subject == "log"],
+                examined(sound.url, log_shards=2)["log"],
+            )
+
+        assert [finding.level for finding in alike] == ["ok", "ok", "ok"]
+        assert [each.message.partition(":")[0] for each in alike] == [f"stream {n} of 3" for n in (1, 2, 3)]
+        assert fewer.level == "warning"
+        assert "log_shards is 2 here, and some process has said 3" in fewer.message
+
     def test_a_dictionary_is_shown_and_missed(self) -> None:
         with (
             ValkeyServer(maxmemory="64mb", maxmemory_policy="volatile-lru") as server,

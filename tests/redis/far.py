@@ -89,7 +89,7 @@ class Far:
         space = cache._layer.space
         assert isinstance(space, RedisSpace)
         self.cache, self.space = Face(cache, runner), Leasing(space, runner)
-        self.plain, self.log, self.commands = space, space.log, space._commands
+        self.plain, self.log, self.commands = space, space.log.first, space._commands
         self.known: KnownStamps = self.commands._stamps
         self.names = self.commands._names
         self.form = NormalForm(self.commands._pipeline.serializer)

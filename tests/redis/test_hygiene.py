@@ -26,7 +26,7 @@ from redis.crc import key_slot
 
 from layercache import Caches, KeyNotFound
 from layercache.codecs.frame import pack, unpack
-from layercache_redis.names import Names
+from layercache_redis.names import Names, log_name, shards_name
 
 MB = 1 << 20
 LIMIT = MB
@@ -442,7 +442,9 @@ def all_names(prefix: str, cache: str, words: list[str]) -> dict[bytes, tuple[An
     def add(name: bytes, *what: Any) -> None:
         assert found.setdefault(name, what) == what, (name, found[name], what)
 
-    add(names.log, prefix, "log")
+    for number in (0, 1, 63):
+        add(log_name(prefix, number), prefix, "log", number)
+    add(shards_name(prefix), prefix, "shards")
     add(names.dictionary(), prefix, cache, "dictionary")
     add(names.marks, prefix, cache, "marks")
     for id in (0, 1, 10, 32_768):

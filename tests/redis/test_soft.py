@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,8 +15,9 @@ from worlds import follow
 from layercache import MISSING, Cache, Caches, KeyNotFound
 from layercache.core.changes import Increment
 from layercache.entry import CACHE_TAG
-from layercache_redis.commands import STAMP_LIFE
-from layercache_redis.stamps import is_alive, new_stamp
+from layercache_redis.commands import STAMP_LIFE, Commands
+from layercache_redis.names import log_name
+from layercache_redis.stamps import KnownStamps, is_alive, new_stamp
 
 Opener = Callable[..., Cache[Any]]
 
@@ -111,6 +113,28 @@ def test_the_stamp_lives_as_long_as_it_did(far: Far, server: redis.Redis, life: 
 
     left = server.pttl(far.names.stamp("t"))
     assert left == before or 0 < before - left < 10_000
+
+
+def test_where_a_cluster_has_the_log_elsewhere_it_is_told_afterwards_which_it_was(
+    far: Far, server_url: str, prefix: str
+) -> None:
+    ours = far.commands
+    setting = replace(ours._setting, cluster=True)
+    commands = Commands(setting, far.names, ours._pipeline, KnownStamps(lambda: True))
+    far.space.stamps(["t"])
+    with redis.Redis.from_url(server_url) as client:
+        client.set_response_callback("XRANGE", lambda reply, **_: reply)
+        seen = len(client.xrange(log_name(prefix)))
+
+        far.run(commands.invalidate(["t", "lost", "*"], soft=True))
+
+        (added,) = client.xrange(log_name(prefix))[seen:]
+        said = [
+            (kind, client.get(far.names.stamp(tag)))
+            for kind, tag in ((b"o", "t"), (b"t", "lost"), (b"t", "*"))
+        ]
+    _, (_, _, *fields) = added
+    assert [(kind, stamp) for kind, stamp in zip(fields[::4], fields[3::4], strict=True)] == said
 
 
 # -- what is left
@@ -274,13 +298,16 @@ class TestChains:
     def test_near_layers_of_others_make_stale_what_carries_the_tag(self, nodes: list[Cache[Any]]) -> None:
         one, other = nodes
         for key, tag in {"k": "t", "l": "u"}.items():
-            one.set(key, key, tags=[tag])
-            eventually(lambda key=key: other.get(key) and other.hit(key) is not MISSING)
+            other.set(key, key, tags=[tag])  # its own writes are no news to it
+        assert other.hit("k") == "k"
+        near = other._layer.space.near
+        assert near is not None
 
         one.invalidate("t", soft=True)
 
-        assert one.hit("k") is MISSING
         assert eventually(lambda: other.hit("k") is MISSING)
+        assert near.take("k", stale=True) is not None
+        assert other.hit("l") == "l"
         for cache in nodes:
             assert cache.get("k") is None
             assert cache.peek("k") == "k"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import os
+import random
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -19,6 +21,7 @@ from shifting import ServerClock
 from layercache import BackendError, Cache, Caches, KeyNotFound
 from layercache.core.changes import Add, Touch
 from layercache.entry import CACHE_TAG, Entry
+from layercache.inline import Chance
 from layercache.testing import ValkeyServer
 from layercache_redis.commands import STAMP_LIFE
 from layercache_redis.stamps import KnownStamps, new_stamp
@@ -630,6 +633,27 @@ class TestKnown:
 
         self.known.learn([("t", 2)], self.known.version)
         assert self.known.get("t") == 2
+
+    def test_whoever_seeds_the_generator_of_all_draws_no_stamp_or_token_twice(self) -> None:
+        """As the workers of a job do that is to be repeated: an invalidation would bring back what another dropped."""
+        draws = (new_stamp, Chance.token, Chance.uniform)
+        drawn = set()
+        for _ in range(2):
+            random.seed(7)
+            drawn |= {draw() for draw in draws}
+
+        assert len(drawn) == 2 * len(draws)
+
+    def test_nor_does_the_child_of_a_fork(self) -> None:
+        reading, writing = os.pipe()
+        if (child := os.fork()) == 0:
+            os.write(writing, new_stamp().to_bytes(8, "big"))
+            os._exit(0)
+        os.waitpid(child, 0)
+        os.close(writing)
+
+        with os.fdopen(reading, "rb") as pipe:
+            assert pipe.read() != new_stamp().to_bytes(8, "big")
 
     def test_no_stamp_is_0_which_says_that_there_is_none(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("layercache_redis.stamps.getrandbits", lambda bits: 0)

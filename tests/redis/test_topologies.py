@@ -87,6 +87,18 @@ def world_at(address: dict[str, Any], **options: Any) -> Iterator[Caches]:
         yield world
 
 
+@contextmanager
+def chain_at(address: dict[str, Any], **options: Any) -> Iterator[Caches]:
+    """As `world_at`, with memory before it."""
+    backends = {
+        "near": {"type": "memory"},
+        "far": {"type": "redis", "timeout": "2s", **address, **options},
+        "chain": {"type": "chain", "layers": ["near", "far"]},
+    }
+    with Caches({"backends": backends, "caches": {"default": {"backend": "chain", "ttl": 60}}}) as world:
+        yield world
+
+
 @pytest.fixture(params=["sync", "async"])
 def runner(request: pytest.FixtureRequest) -> Iterator[asyncio.Runner | None]:
     if request.param == "sync":
@@ -328,6 +340,29 @@ class TestClusterKeys:
             until(lambda: gauge(cache, "log_entries") > heard)
             assert cache.get("k") is None
             assert gauge(cache, "log_losses") == 0
+
+    def test_a_log_of_several_streams_is_on_several_nodes_and_heard_from_all(
+        self, cluster: ValkeyCluster, cluster_address: dict[str, Any]
+    ) -> None:
+        keys = [f"k{number}" for number in range(40)]
+        with (
+            chain_at(cluster_address, prefix="shards", log_shards=6) as one,
+            chain_at(cluster_address, prefix="shards", log_shards=6) as other,
+        ):
+            cache, near = one["default"], other["default"]
+            for world in (one, other):
+                until(lambda world=world: gauge(world["default"], "log_lag", 9) < 1)
+            for turn, change in enumerate((lambda: cache.delete_many(keys), cache.clear)):
+                assert cache.set_many(dict.fromkeys(keys, turn), tags=["tag"]) == []
+                until(lambda turn=turn: near.get_many(keys) == dict.fromkeys(keys, turn))
+                change()
+                until(lambda: near.get_many(keys) == {})
+
+        told = {node.port: node.ask("KEYS", "shards:%log*") for node in cluster.nodes}
+        assert sum(map(len, told.values())) == 6
+        assert all(told.values())
+        on_first = next(node for node in cluster.nodes if "shards:%log" in told[node.port])
+        assert on_first.ask("KEYS", "shards:%shards*") == ["shards:%shards:{shards:%log}"]
 
 
 def gauge(cache: Cache[Any], name: str, otherwise: float = 0.0) -> float:

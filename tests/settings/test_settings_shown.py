@@ -268,7 +268,13 @@ class TestEffective:
             }.items()
         )
         assert not {"host", "password", "db"} & found["backends"]["shared"].keys()
-        assert found["backends"]["layered"] == {"type": "chain", "layers": ["local", "shared"]}
+        assert found["backends"]["layered"] == {
+            "type": "chain",
+            "layers": ["local", "shared"],
+            "on_outage": "serve",
+            "degraded_ttl": "30s",
+            "outbox_length": 10_000,
+        }
         assert (
             found["caches"]["default"].items() >= {"backend": "layered", "ttl": "1m30s", "ttls": {}}.items()
         )

@@ -12,13 +12,17 @@ from layercache import (
     Cache,
     CachedFunction,
     Caches,
+    Invalidation,
     LoadContext,
     WarmReport,
+    aemit,
     cache,
     cached,
     current_load,
+    emit,
     get_cache,
     make_key,
+    on,
 )
 
 
@@ -92,6 +96,11 @@ cached(
     hard_timeout="2s",
     tags=["quote:{symbol}"],
 )
+cached(tags=lambda symbol, period: [f"quote:{symbol}", period])
+stock.cached(tags=lambda symbol: (symbol,))
+cached(tags=lambda symbol: 7)  # type: ignore[arg-type,return-value]
+quotes.invalidate("quote:AAPL", "quotes", soft=True)
+quotes.invalidate("quote:AAPL", "quotes", True)  # type: ignore[arg-type]
 
 
 class Market:
@@ -127,6 +136,13 @@ assert_type(Market.at("AAPL"), Quote)
 market.quote(7)  # type: ignore[arg-type]
 market.quote.refresh(market, "AAPL")  # type: ignore[call-arg,arg-type]
 
+on("price_updated", tags=["quote:{symbol}"], cache="stock", soft=True)
+on("price_updated", ["quote:{symbol}"])  # type: ignore[call-arg]
+assert_type(emit("price_updated", symbol="AAPL", event=1), list[Invalidation])
+assert_type(Caches().emit("price_updated"), list[Invalidation])
+assert_type(Caches().on("price_updated", tags=("quotes",)), None)
+assert_type(emit("price_updated")[0].tags, tuple[str, ...])
+
 load = current_load()
 assert_type(load, LoadContext[Any] | None)
 
@@ -147,6 +163,9 @@ async def main() -> None:
     assert_type(await market.aquote.peek("AAPL"), Quote | None)
     await market.aquote.invalidate(7)  # type: ignore[arg-type]
 
+    await quotes.ainvalidate("quotes", soft=True)
+    assert_type(await aemit("price_updated", symbol="AAPL"), list[Invalidation])
+    assert_type(await Caches().aemit("price_updated"), list[Invalidation])
     assert_type(await quotes.aget("k"), Quote | None)
     assert_type(await quotes.aget_or_set("k", Quote), Quote)
 
