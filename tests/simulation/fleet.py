@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from random import seed as seed_everything
 from threading import Lock, get_ident
 from typing import Any, Self, TypeVar
 
@@ -30,6 +29,7 @@ from layercache.core.verbs import Verbs
 from layercache.entry import CACHE_TAG, MISSING, Entry, Stamps
 from layercache.errors import BackendError, BackendTimeout, CacheError, CircuitOpen
 from layercache.hits import hit_path
+from layercache.inline import chance
 from layercache.registry import stage_named
 from layercache.spi import Change, KeySpace, Lease, LeasingKeySpace, Listener
 from layercache.testing import StepPort
@@ -39,8 +39,9 @@ from layercache_memory.space import MemorySpace
 from layercache_memory.storage import Storage
 from layercache_redis.backend import _Heard
 from layercache_redis.commands import Commands, Setting, Steps
-from layercache_redis.names import Names, Node, log_name
+from layercache_redis.names import Names, Node, Streams, log_name
 from layercache_redis.outages import Outages
+from layercache_redis.shards import _Several
 from layercache_redis.stamps import KnownStamps
 from layercache_redis.tail import Tail
 from layercache_redis.wire import Command
@@ -80,7 +81,9 @@ class Network:
         """Send `commands` and return the replies; raises after `limit` seconds, when what was sent may still arrive."""
         world, life = self.world, self.life
         if not self.is_up:
-            raise BackendError("far", "no connection")
+            failure = BackendError("far", "no connection")
+            failure.in_doubt = False
+            raise failure
         replies: list[Any] = []
         done: list[bool] = []
         way = self._carried(node, commands, replies, done, world.clock.now + limit)
@@ -162,7 +165,7 @@ class FarSpace(LeasingKeySpace):
 
     def subscribe(self, listener: Listener) -> bool:
         self.outages.subscribe(listener)
-        self._member.tail.subscribe("c", listener)
+        self._member.subscribe(listener)
         return True
 
     async def run(self, steps: Steps[R], *, for_probe: bool = False) -> R:
@@ -352,21 +355,25 @@ class Member:
         shift: seconds that its wall clock is from the true time.
     """
 
-    def __init__(self, fleet: Fleet, name: str, *, serves: bool) -> None:
+    def __init__(self, fleet: Fleet, name: str, *, serves: bool, shards: int) -> None:
         self.fleet, self.name, self.shift = fleet, name, 0.0
         self.world, self.network = fleet.world, fleet.network
         self.ear = object()
         self.is_dead = self._is_delivering = False
-        chance, node = self.world.chance, Node()
+        node = Node()
         node.id = name.encode()
-        self.tail = Tail(log_name("p"), node, _LOG_LENGTH, MAX_STALENESS, self.now, self.world.clock)
-        known = KnownStamps(lambda: self.tail.current_until > self.world.clock.now)
+        self._node, self._streams, self._several = node, Streams("p", shards), list[_Several]()
+        self.tails: list[Tail] = []
+        self.follow(shards)
+        known = KnownStamps(lambda: self.current_until > self.world.clock.now)
         setting = Setting("far", False, _LOG_LENGTH, node, self.now)
-        self.far = FarSpace(self, Commands(setting, Names("p", "c"), _PIPELINE, known))
-        self.tail.subscribe("c", _Heard(self.far.commands, known))
+        self.far = FarSpace(self, Commands(setting, Names("p", "c", self._streams), _PIPELINE, known))
+        self.subscribe(_Heard(self.far.commands, known))
         storage = Storage(100, 1 << 20, 1 << 18, _LRU(), self.now)
         self.near = MemorySpace(storage, _SERIALIZER, math.inf)
-        self.outbox = Outbox("c", "far", 10_000 if chance.random() < 0.8 else 2, Lock(), self._noticed)
+        self.outbox = Outbox(
+            "c", "far", 10_000 if self.world.chance.random() < 0.8 else 2, Lock(), self._noticed
+        )
         self.layers = [
             Layer("near", "memory", self.near, Tickets(Lock()), Health("near"), forgiving=True),
             Layer(
@@ -380,7 +387,6 @@ class Member:
         self.loading = Loading(self.verbs, Flights(Lock(), get_ident))
         self.hit = hit_path(self.near, form, _SLOW)["hit"]
         self.port = NodePort(self)
-        self.start(self._follow(), "log")
 
     def now(self) -> float:
         return self.world.clock.now + self.shift
@@ -394,21 +400,49 @@ class Member:
 
     # -- what goes on in the background
 
-    async def _follow(self) -> None:
+    def follow(self, number: int) -> None:
+        """Follow so many streams, as `Shards` does."""
+        while len(self.tails) < number:
+            first, index = not self.tails, len(self.tails)
+            streams, follow = (self._streams, self.follow) if first else (None, int)
+            tail = Tail(
+                log_name("p", index), self._node, _LOG_LENGTH, MAX_STALENESS, self.now, self.world.clock,
+                streams, follow,
+            )  # fmt: skip
+            for several in self._several:
+                tail.subscribe("c", several.another())
+            self.tails.append(tail)
+            self.start(self._follow(tail), "log")
+
+    def subscribe(self, listener: Listener) -> None:
+        several = _Several(listener)
+        self._several.append(several)
+        for tail in self.tails:
+            tail.subscribe("c", several.another())
+
+    @property
+    def current_until(self) -> float:
+        return min(tail.current_until for tail in self.tails)
+
+    @property
+    def set_backs(self) -> int:
+        return sum(tail.set_backs for tail in self.tails)
+
+    async def _follow(self, tail: Tail) -> None:
         """As `Log` does on its thread."""
         while True:
-            steps, life = self.tail.turn(), self.network.life
+            steps, life = tail.turn(), self.network.life
             try:
                 commands = next(steps)
                 while True:
-                    replies = await self.network.exchange(self.ear, commands, self.tail.block + _TIMEOUT)
+                    replies = await self.network.exchange(self.ear, commands, tail.block + _TIMEOUT)
                     if self.world.chance.random() < 0.3:  # it is long until the thread has its turn
                         await self.world.sleep(self.world.chance.random() * 0.3)
                     commands = steps.send(replies)
             except StopIteration:
-                self.tail.compare_clocks()
+                tail.compare_clocks()
             except BackendError:
-                self.tail.compare_clocks()
+                tail.compare_clocks()
                 await self.world.sleep(0.02 if life != self.network.life else 0.2)
 
     async def probing(self) -> None:
@@ -431,7 +465,7 @@ class Member:
     @property
     def sees_until(self) -> float:
         """Up to when it has heard of all that others did."""
-        seen = self.tail.current_until - MAX_STALENESS - self.world.began
+        seen = self.current_until - MAX_STALENESS - self.world.began
         return min(self.world.time, max(seen, 0.0))
 
     def _noticed(self) -> None:
@@ -602,14 +636,15 @@ class Fleet:
     Args:
         seed: decides everything.
         serves: whether near layers serve in an outage.
+        shards: whether the log is in several streams, of whose number each node has an opinion of its own.
     """
 
-    def __init__(self, seed: int, *, serves: bool = True, nodes: int = 3) -> None:
-        seed_everything(seed)  # stamps and back-off
+    def __init__(self, seed: int, *, serves: bool = True, shards: bool = False, nodes: int = 3) -> None:
+        chance.seed(seed)  # stamps and back-off
         self.world = World(seed)
         self.server = Server(lambda: self.world.clock.now + 3600)
         self.network = Network(self.world, self.server)
-        self._serves = serves
+        self._serves, self._shards = serves, shards
         self.history: list[Event] = []
         self.under_way: dict[_Change, None] = {}
         self.set_backs: list[tuple[float, float]] = []  # that are not made good yet
@@ -618,7 +653,8 @@ class Fleet:
         self.members = [self._member(name) for name in "abcdefgh"[:nodes]]
 
     def _member(self, name: str) -> Member:
-        return Member(self, name, serves=self._serves)
+        shards = self.world.chance.choice([1, 2, 3]) if self._shards else 1
+        return Member(self, name, serves=self._serves, shards=shards)
 
     def new_value(self) -> str:
         self._values += 1

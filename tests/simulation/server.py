@@ -103,6 +103,11 @@ class Server:
     def _get(self, key: bytes) -> Any:
         return self._at(key)
 
+    def _setrange(self, key: bytes, at: bytes, value: bytes) -> int:
+        found: bytes = self._at(key) or b""
+        self.values[key] = found[: int(at)].ljust(int(at), b"\0") + value + found[int(at) + len(value) :]
+        return len(self.values[key])
+
     def _getrange(self, key: bytes, first: bytes, last: bytes) -> bytes:
         found: bytes = self._at(key) or b""
         return found[int(first) : int(last) + 1]
