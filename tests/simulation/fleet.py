@@ -353,6 +353,7 @@ class Member:
         name: in the history.
         ear: its connection for the log, which may be cut off alone.
         shift: seconds that its wall clock is from the true time.
+        out_since: up to when it had heard of all that others did, when its latest outage began.
     """
 
     def __init__(self, fleet: Fleet, name: str, *, serves: bool, shards: int) -> None:
@@ -360,6 +361,7 @@ class Member:
         self.world, self.network = fleet.world, fleet.network
         self.ear = object()
         self.is_dead = self._is_delivering = False
+        self.out_since = 0.0
         node = Node()
         node.id = name.encode()
         self._node, self._streams, self._several = node, Streams("p", shards), list[_Several]()
@@ -447,7 +449,7 @@ class Member:
 
     async def probing(self) -> None:
         """As `Circuit` does on a thread of its own."""
-        began, delay = self.sees_until, 0.01
+        self.out_since, delay = self.sees_until, 0.01
         while True:
             await self.world.sleep(delay)
             delay = min(delay * 2, 0.5)
@@ -459,7 +461,7 @@ class Member:
                 continue
             self.note("delivered", began=sent)
             self.far.outages.closed()
-            self.note("outage", began=began)
+            self.note("outage", began=self.out_since)
             return
 
     @property
@@ -670,7 +672,7 @@ class Fleet:
         """Return the history, with what never ended."""
         changes = [change.event(True, math.inf) for change in self.under_way]
         outages = [
-            Event(member.name, "outage", began=member.sees_until)
+            Event(member.name, "outage", began=member.out_since)
             for member in self.members
             if member.far.is_out
         ]

@@ -29,7 +29,7 @@ from layercache_redis.commands import Commands
 from layercache_redis.tail import Tail
 
 IN_CI = os.environ.get("CI") == "true"
-SCHEDULES = int(os.environ.get("LAYERCACHE_TEST_SCHEDULES", "150" if IN_CI else "40"))  # of each kind
+SCHEDULES = int(os.environ.get("LAYERCACHE_TEST_SCHEDULES", "150" if IN_CI else "30"))  # of each kind
 MOST = 200  # in which every fault of our own has to show
 
 if "LAYERCACHE_TEST_SEED" in os.environ:
