@@ -84,8 +84,11 @@ class Both:
         else:
             assert _roughly(ours) == _roughly(theirs), command
 
-    def same_log(self) -> None:
-        self._exchange([("XRANGE", log_name(self.prefix), "-", "+")])
+    def are_alike(self) -> None:
+        """The same is there on both, and lives as long."""
+        keys = self.real.keys(f"{self.prefix}*")
+        assert sorted(keys) == sorted(self.model.values)
+        self._exchange([("XRANGE", log_name(self.prefix), "-", "+"), *(("PTTL", key) for key in keys)])
 
     def act(self, trusts: bool, name: str, *words: Any) -> None:
         commands = self.processes[not trusts]
@@ -181,6 +184,6 @@ def test_the_model_answers_as_a_real_server_does(real: redis.Redis, acts: list[A
     for act in acts:
         both.act(*act)
 
-    both.same_log()
+    both.are_alike()
     for key in real.keys(f"{both.prefix}*"):
         real.delete(key)
