@@ -150,13 +150,18 @@ class Layer:
         """As `read`, of all `keys` that have an entry."""
         found: dict[str, Entry] = {}
         outbox, wanted = self.outbox, keys
-        owing = outbox is not None and not outbox.is_empty
-        if owing:
-            wanted = [key for key in keys if not outbox.withholds(key)]  # type: ignore[union-attr]
+        past: Collection[str] = ()
+        if outbox is not None and not outbox.is_empty:
+            past, wanted = outbox.tags(), [key for key in keys if not outbox.withholds(key)]
         if wanted:
             found = await self._tried(port.read_many(self.space, wanted), found)
-        if owing:
-            found = {key: entry for key, entry in found.items() if outbox.passes(entry)}  # type: ignore[union-attr]
+        if outbox is not None and (past or not outbox.is_empty):
+            # what it is owed since it was asked is of the past as well
+            found = {
+                key: entry
+                for key, entry in found.items()
+                if not outbox.withholds(key) and outbox.passes(entry, past)
+            }
         now = port.now()
         hits = len(found) if stale else sum(entry.fresh_until > now for entry in found.values())
         self.hits += hits
@@ -166,6 +171,7 @@ class Layer:
     async def look(self, port: Port, key: str) -> Entry | None:
         """As `read`, for who only wants to know: it counts neither a hit nor a miss."""
         outbox = self.outbox
+        past: Collection[str] = ()
         if outbox is None or outbox.is_empty:
             try:
                 entry = await port.read(self.space, key)
@@ -177,11 +183,12 @@ class Layer:
         elif outbox.withholds(key):
             return None
         else:
+            past = outbox.tags()
             entry = await self._tried(port.read(self.space, key), None)
-        if entry is None or outbox is None or outbox.is_empty:
+        if entry is None or outbox is None or (outbox.is_empty and not past):
             return entry
         # what it is owed since it was asked is of the past as well
-        return None if outbox.withholds(key) or not outbox.passes(entry) else entry
+        return None if outbox.withholds(key) or not outbox.passes(entry, past) else entry
 
     # -- writing
 
@@ -329,7 +336,9 @@ class Layer:
     ) -> list[Lease]:
         outbox = self.outbox
         asked = keys
+        past: Collection[str] = ()
         if outbox is not None and not outbox.is_empty:
+            past = outbox.tags()
             asked = [] if outbox.owes(tags=tags) else [key for key in keys if not outbox.withholds(key)]
         leases = down = dict.fromkeys(asked, Lease("down", None))
         try:
@@ -341,11 +350,13 @@ class Layer:
             if not isinstance(error, Exception):  # they may have been granted while we were stopped
                 await self._tried(port.release_many(space, asked, token, 0.0), None)
             raise
-        if outbox is not None and not outbox.is_empty:
+        if outbox is not None and (past or not outbox.is_empty):
             for key, lease in leases.items():
-                if lease.entry is not None and (outbox.withholds(key) or not outbox.passes(lease.entry)):
-                    past = Lease("down", None) if lease.state == "fresh" else lease._replace(entry=None)
-                    leases[key] = past
+                found = lease.entry
+                if found is not None and (outbox.withholds(key) or not outbox.passes(found, past)):
+                    leases[key] = (
+                        Lease("down", None) if lease.state == "fresh" else lease._replace(entry=None)
+                    )
         return [leases.get(key) or Lease("down", None) for key in keys]
 
     async def fill(
