@@ -264,6 +264,8 @@ class Loading:
                         port, flight, plan, known.get(key), limit, is_leader=is_leader
                     )
                 except LoadAbandoned:
+                    if is_leader and flight.stopped is not None:
+                        raise flight.stopped from None
                     if not is_leader:
                         again.append(key)
                     continue
