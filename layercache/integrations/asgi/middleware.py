@@ -167,11 +167,17 @@ class ResponseCache:
         itself."""
         path: bytes = scope.get("raw_path") or quote(scope["path"]).encode()
         host = next((value for name, value in scope["headers"] if name.lower() == b"host"), b"")
-        query = scope.get("query_string", b"")
+        query: bytes = scope.get("query_string", b"")
         if self._sort_query:
-            query = b"&".join(sorted(query.split(b"&"), key=lambda pair: pair.partition(b"=")[0]))
+            query = b"&".join(sorted(query.split(b"&"), key=lambda pair: bytes(pair).partition(b"=")[0]))
         return _key(
-            path.partition(b"?")[0], scope.get("scheme", "http"), host, scope.get("root_path", ""), query, credentials, variant
+            path.partition(b"?")[0],
+            scope.get("scheme", "http"),
+            host,
+            scope.get("root_path", ""),
+            query,
+            credentials,
+            variant,
         )
 
     async def _change(self, scope: Scope, receive: Receive, send: Send) -> None:
