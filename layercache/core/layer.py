@@ -233,7 +233,9 @@ class Layer:
     async def stamps(self, port: Port, tags: Sequence[str]) -> Stamps:
         """Return what an entry with `tags` has to carry that is stored now."""
         try:
-            return await port.stamps(self.space, tags)  # which may be known: no sign that the store answers again
+            return await port.stamps(
+                self.space, tags
+            )  # which may be known: no sign that the store answers again
         except BackendError as error:
             self._failed(error)
             return ()
@@ -324,7 +326,9 @@ class Layer:
         leases = down = dict.fromkeys(asked, Lease("down", None))
         try:
             if asked:
-                leases = await self._tried(port.lease_many(space, asked, token, seconds, after, tags), down, asked)
+                leases = await self._tried(
+                    port.lease_many(space, asked, token, seconds, after, tags), down, asked
+                )
         except BaseException as error:
             if not isinstance(error, Exception):  # they may have been granted while we were stopped
                 await self._tried(port.release_many(space, asked, token, 0.0), None)
@@ -426,7 +430,7 @@ class Layer:
         *,
         in_doubt: bool = False,
     ) -> R:
-        """Return what comes of it, `otherwise` where it fails; the leases of `leased` are then `in_doubt`, or may be."""
+        """Return what comes of it, `otherwise` where it fails; the leases of `leased` are then in doubt, or may be."""
         try:
             result = await operation
         except BackendError as error:
