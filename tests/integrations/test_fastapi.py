@@ -17,6 +17,7 @@ from starlette.middleware.gzip import GZipMiddleware
 
 import layercache
 from layercache import Cache, CacheClosed, ConfigError, InvalidOption, cached, configure, get_cache
+from layercache.decorator import _declared
 from layercache.integrations.asgi import ResponseCache, tag_response
 from layercache.integrations.fastapi import cache, lifespan
 
@@ -33,6 +34,7 @@ class Quote(BaseModel):
 @pytest.fixture(autouse=True)
 def _settings():
     configure(SETTINGS)
+    _declared.clear()  # functions of other tests that were not collected yet are none of this application
 
 
 @asynccontextmanager

@@ -169,8 +169,7 @@ class ResponseCache:
         host = next((value for name, value in scope["headers"] if name.lower() == b"host"), b"")
         query: bytes = scope.get("query_string", b"")
         if self._sort_query:
-            pairs = sorted(query.split(b"&"), key=_name)
-            query = b"&".join(pairs)
+            query = b"&".join(sorted(query.split(b"&"), key=lambda pair: bytes(pair).partition(b"=")[0]))
         return _key(
             path.partition(b"?")[0],
             scope.get("scheme", "http"),
@@ -522,8 +521,3 @@ def _without_body(send: Send) -> Send:
         await send({**message, "body": b""} if message["type"] == "http.response.body" else message)
 
     return send_head
-
-
-def _name(pair: bytes) -> bytes:
-    """Return the name of a part of a query, as `name` in `name=value`."""
-    return pair.partition(b"=")[0]
