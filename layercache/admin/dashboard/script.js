@@ -306,7 +306,6 @@ async function explain(key) {
   const name = selected;
   const found = await ask(at(name, `keys/${encodeURIComponent(key)}${$("value").checked ? "?value=true" : ""}`));
   if (name !== selected) return;
-  notice("");
   inspected = key;
   $("delete").disabled = false;
   const rows = found.layers.map((layer) => {
@@ -355,7 +354,7 @@ async function change(path, method, body, said) {
 
 $("list").addEventListener("submit", (event) => { event.preventDefault(); list(false).catch(complain); });
 $("more").addEventListener("click", () => list(true).catch(complain));
-$("inspect").addEventListener("submit", (event) => { event.preventDefault(); explain($("key").value).catch(complain); });
+$("inspect").addEventListener("submit", (event) => { event.preventDefault(); notice(""); explain($("key").value).catch(complain); });
 $("delete").addEventListener("click", async () => {
   const name = selected, key = inspected;
   if (!await confirmed("Delete this key?", `${key}, from every layer of ${name}.`, "Delete")) return;
