@@ -76,7 +76,7 @@ def test_each_loop_in_turn_gives_back_what_it_had(
 
         with asyncio.Runner(loop_factory=LOOPS[kind]) as runner:
             runner.run(main(f"run {number}"))
-        assert sockets() == before[1]
+        assert sockets() <= before[1]
         eventually(lambda: connections(server_url, own) == before[0])
 
     assert (threads(), kernel_threads()) == before[2:]
@@ -106,7 +106,7 @@ def test_a_loop_that_is_stopped_amid_loads_gives_back_what_it_had(
 
     asyncio.run(main())
 
-    assert sockets() == before[1]
+    assert sockets() <= before[1]
     eventually(lambda: connections(server_url, own) == before[0])
     assert nothing_under_way(cache)
     assert cache.get_or_set("k", lambda: "v", wait=5) == "v"  # the leases were given back, too
@@ -157,7 +157,7 @@ def test_loops_on_threads_of_their_own_share_one_world(cache: Cache[Any], server
 
     assert failures == []
     assert loads == [1]
-    assert sockets() == before[1]
+    assert sockets() <= before[1]
     eventually(lambda: connections(server_url, own) == before[0])
     eventually(lambda: kernel_threads() == before[2])
     assert nothing_under_way(cache)
