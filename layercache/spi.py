@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Protocol, 
 
 from layercache.core.tickets import Fill, Ticket, Tickets
 from layercache.entry import Entry, Stamps
-from layercache.errors import CacheError
+from layercache.errors import CacheError, CannotList
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -28,15 +28,19 @@ __all__ = [
     "Backend",
     "Change",
     "Finding",
+    "KeyPage",
     "KeySpace",
     "Lease",
+    "LeaseSight",
     "LeasingKeySpace",
     "Listener",
     "Near",
     "NearRecord",
     "Opening",
     "Serializer",
+    "Sight",
     "Stage",
+    "TagSight",
     "Trained",
     "Transform",
 ]
@@ -67,6 +71,72 @@ class Lease(NamedTuple):
     stamps: Stamps = ()
     mark: bytes | None = None
     token: Any = None
+
+
+class TagSight(NamedTuple):
+    """A stamp that an entry carries, beside the one that its tag has now.
+
+    Attributes:
+        tag: `*` is the whole cache.
+        carried: by the entry.
+        current: None where it is lost, which makes what carries any invalid.
+        is_alive: whether what carries it is there: as it is, or stale where the tag was invalidated softly.
+    """
+
+    tag: str
+    carried: int
+    current: int | None
+    is_alive: bool = False
+
+    @property
+    def is_current(self) -> bool:
+        return self.carried == self.current
+
+
+class LeaseSight(NamedTuple):
+    """A lease that somebody holds.
+
+    Attributes:
+        holder: the beginning of the token; "" where nobody loads, and loads are held back after one that failed.
+        left: seconds that it lasts at most.
+    """
+
+    holder: str
+    left: float
+
+
+class Sight(NamedTuple):
+    """What a key space has under one key, seen from outside.
+
+    Attributes:
+        entry: as it is kept, alive and valid or not; its value may be left out. None: none is there, or to be read.
+        size: bytes that it takes; None where that is not known.
+        stages: that its bytes went through; () where it is kept as a value.
+        dictionary: that it was compressed with, by its id.
+        tags: whose stamps it carries.
+        lease: of the key, where somebody holds it.
+        fault: why what is there cannot be read; "" where it can.
+    """
+
+    entry: Entry | None = None
+    size: int | None = None
+    stages: tuple[str, ...] = ()
+    dictionary: int | None = None
+    tags: tuple[TagSight, ...] = ()
+    lease: LeaseSight | None = None
+    fault: str = ""
+
+
+class KeyPage(NamedTuple):
+    """Some of the keys of a cache.
+
+    Attributes:
+        keys: of entries that are there; sorted where that costs nothing.
+        cursor: brings the next ones; None where there are no more.
+    """
+
+    keys: tuple[str, ...]
+    cursor: str | None
 
 
 class NearRecord(Protocol):
@@ -211,7 +281,30 @@ class KeySpace(ABC):
         """Whether an invalidation of one of `keys` or `tags` has not reached everything that this is made of."""
         return False
 
+    # -- seen from outside, which counts nothing and changes nothing
+
+    def explain(self, key: str) -> Sight:
+        """Return what is under `key`, in bounded time; its value may be left out."""
+        return Sight(self.get(key))
+
+    def list_keys(self, prefix: str, limit: int, cursor: str) -> KeyPage:
+        """Return about `limit` of the keys that begin with `prefix`, in bounded time, so perhaps fewer or none.
+
+        Args:
+            cursor: "" for the first, then that of the page before, until there is none. What is there all the while is
+                returned at least once. Raises `InvalidOption` for one that is none.
+
+        Raises `CannotList` where the store cannot.
+        """
+        raise CannotList
+
     # -- the async twins
+
+    def aexplain(self, key: str) -> Coroutine[Any, Any, Sight]:
+        return self._twin(self.explain, key)
+
+    def alist_keys(self, prefix: str, limit: int, cursor: str) -> Coroutine[Any, Any, KeyPage]:
+        return self._twin(self.list_keys, prefix, limit, cursor)
 
     def aget(self, key: str) -> Coroutine[Any, Any, Entry | None]:
         return self._twin(self.get, key)
@@ -252,8 +345,6 @@ class KeySpace(ABC):
         import asyncio
 
         return await asyncio.to_thread(operation, *args)
-
-    # -- seen from outside
 
     def gauges(self) -> Mapping[str, int | float]:
         """Return what this key space can say of itself without I/O, such as `entries`, `bytes`, `evictions`."""
@@ -503,6 +594,10 @@ class Transform(Stage):
     @abstractmethod
     def encode(self, payload: bytes) -> bytes | None:
         """Return the transformed payload, or None to leave it as it is (the frame then omits the stage)."""
+
+    def dictionary_of(self, payload: bytes) -> int | None:
+        """Return the id of the dictionary that a payload of ours, perhaps cut off, needs; None where it needs none."""
+        return None
 
     @abstractmethod
     def decode(self, payload: bytes, max_bytes: int) -> bytes:
