@@ -119,13 +119,10 @@ _LATE = {
     "Cache": "face",
     "CacheStats": "face",
     "CachedFunction": "callables",
-<<<<<<< HEAD
     "Explanation": "core.explaining",
     "KeyPage": "spi",
     "LayerSight": "core.explaining",
-=======
     "Invalidation": "events",
->>>>>>> origin/trust
     "LayerStats": "core.layer",
     "LoadContext": "core.context",
     "LoadOptions": "core.policy",

@@ -60,14 +60,11 @@ class Caches:
         self._backends: dict[str, Backend] = {}
         self._health: dict[str, Any] = {}  # by backend
         self._opened: dict[str, Cache[Any]] = {}
-<<<<<<< HEAD
         self._sampler: Sampler | None = None
-=======
         self._events = Events()
         for name, cache in self.settings.caches.items():
             for event, declared in cache.events.items():
                 self._events.declare(event, name, declared.tags, soft=declared.soft)
->>>>>>> origin/trust
         _worlds.add(self)
 
     def __getitem__(self, name: str) -> Cache[Any]:
@@ -91,7 +88,6 @@ class Caches:
     def __contains__(self, name: object) -> bool:
         return isinstance(name, str) and name.lower() in self.settings.caches
 
-<<<<<<< HEAD
     @property
     def opened(self) -> list[Cache[Any]]:
         """The caches that are open now."""
@@ -113,7 +109,7 @@ class Caches:
                 finalize(self, self._sampler.end).atexit = False
             sampler = self._sampler
         return sampler.windows(cache)
-=======
+
     # -- events
 
     def on(self, event: str, *, tags: Iterable[str], cache: str = "default", soft: bool = False) -> None:
@@ -186,7 +182,6 @@ class Caches:
 
     def _unknown(self, cache: str) -> UnknownCache:
         return UnknownCache(cache, self.settings.caches, self.settings.origin, self.settings.environment)
->>>>>>> origin/trust
 
     def backend(self, name: str) -> Backend:
         """Return the backend of that name in the settings, opening it at its first use."""
@@ -385,7 +380,7 @@ def emit(event: str, /, **fields: Any) -> list[Invalidation]:
     """
     from layercache.events import of_the_process
 
-    world = _world()
+    world = default_caches()
     return world._emit(event, fields, (world._events, of_the_process))  # noqa: SLF001
 
 
@@ -393,7 +388,7 @@ async def aemit(event: str, /, **fields: Any) -> list[Invalidation]:
     """As `emit`, without blocking the event loop."""
     from layercache.events import of_the_process
 
-    world = _world()
+    world = default_caches()
     return await world._aemit(event, fields, (world._events, of_the_process))  # noqa: SLF001
 
 

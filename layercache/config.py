@@ -27,7 +27,7 @@ from pydantic import AfterValidator, Field
 from layercache import seeds
 from layercache.core.policy import Plan, Policy, Refresh, checked_tags
 from layercache.errors import ConfigError, Fault, InvalidOption, UnknownBackend, suggestion
-<<<<<<< HEAD
+from layercache.events import tag_template
 from layercache.options import (
     Count,
     Deadline,
@@ -40,10 +40,6 @@ from layercache.options import (
     options,
     plain,
 )
-=======
-from layercache.events import tag_template
-from layercache.options import Count, Deadline, Duration, Patience, Ratio, Span, checked, options, plain
->>>>>>> origin/trust
 from layercache.registry import backend_named, backend_names
 from layercache.sources import Tables, Unreadable, cast, files_beside, found_file, parsed, variables
 from layercache.spi import Backend, Opening

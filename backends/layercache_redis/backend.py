@@ -11,11 +11,8 @@ from layercache_redis.commands import Commands, Setting
 from layercache_redis.driver import Servers
 from layercache_redis.names import Names, Node
 from layercache_redis.options import Place, RedisOptions
-<<<<<<< HEAD
 from layercache_redis.seeing import Seeing
-=======
 from layercache_redis.shards import Shards
->>>>>>> origin/trust
 from layercache_redis.space import RedisSpace
 from layercache_redis.stamps import KnownStamps
 from layercache_redis.sync import SyncDriver
@@ -55,15 +52,9 @@ class Parts:
             setting = Setting(
                 self._name, self._options.url.is_cluster, self._options.log_length, self._log.node, self._now
             )
-<<<<<<< HEAD
-            names = Names(self._options.prefix, cache)
+            names = Names(self._options.prefix, cache, self._log.streams)
             commands = Commands(setting, names, pipeline, stamps)
             seeing = Seeing(self._name, self._options, names, pipeline, self._now)
-=======
-            commands = Commands(
-                setting, Names(self._options.prefix, cache, self._log.streams), pipeline, stamps
-            )
->>>>>>> origin/trust
             heard = _Heard(commands, stamps)
             self._heard.append(heard)
             self._log.subscribe(cache, heard)

@@ -9,12 +9,8 @@ from layercache.entry import Entry, Stamps
 from layercache.spi import Change, KeyPage, Lease, LeasingKeySpace, Listener, Sight
 from layercache_redis.aio import AioDriver
 from layercache_redis.commands import Commands
-<<<<<<< HEAD
-from layercache_redis.log import Log
 from layercache_redis.seeing import Seeing
-=======
 from layercache_redis.shards import Shards
->>>>>>> origin/trust
 from layercache_redis.sync import SyncDriver
 from layercache_redis.turns import JoinedSets
 
@@ -24,15 +20,10 @@ __all__ = ["RedisSpace"]
 class RedisSpace(LeasingKeySpace):
     blocks: ClassVar[bool] = True
 
-<<<<<<< HEAD
     def __init__(
-        self, cache: str, commands: Commands, seeing: Seeing, sync: SyncDriver, aio: AioDriver, log: Log
+        self, cache: str, commands: Commands, seeing: Seeing, sync: SyncDriver, aio: AioDriver, log: Shards
     ) -> None:
         self._cache, self._seeing = cache, seeing
-=======
-    def __init__(self, cache: str, commands: Commands, sync: SyncDriver, aio: AioDriver, log: Shards) -> None:
-        self._cache = cache
->>>>>>> origin/trust
         self._commands, self._sync, self._aio, self.log = commands, sync, aio, log
         self._sets = JoinedSets(commands, aio)
 
