@@ -118,7 +118,18 @@ def python(script: str, *flags: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, *flags, "-c", script], capture_output=True, text=True, check=True)
 
 
-FRAMEWORKS = {"redis", "hiredis", "fastapi", "starlette", "django", "typer", "rich", "pytest"}
+FRAMEWORKS = {
+    "redis",
+    "hiredis",
+    "fastapi",
+    "starlette",
+    "uvicorn",
+    "prometheus_client",
+    "django",
+    "typer",
+    "rich",
+    "pytest",
+}
 
 
 def loaded(script: str) -> set[str]:

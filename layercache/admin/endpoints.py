@@ -136,7 +136,7 @@ class Endpoints:
     def metrics(self) -> Response:
         """The counters as Prometheus takes them."""
         try:
-            prometheus = import_module("layercache.integrations.prometheus")
+            prometheus = import_module("layercache.integrations.prometheus")  # an extra of its own
         except ImportError as error:
             refuse("not-found", f"there are no metrics: {error}")
         text, media_type = prometheus.exposition(self._world())
