@@ -13,15 +13,17 @@ from layercache.core.tickets import Ticket, Tickets
 from layercache.core.times import Histogram, Times
 from layercache.entry import CACHE_TAG, Entry, Stamps
 from layercache.errors import BackendError
-from layercache.spi import Change, KeySpace, Lease, LeasingKeySpace
+from layercache.spi import Change, Curve, KeySpace, Lease, LeasingKeySpace
 
-__all__ = ["Health", "Layer", "LayerStats"]
+__all__ = ["LEVELS", "Health", "Layer", "LayerStats"]
 
 log = logging.getLogger("layercache.layer")
 
 R = TypeVar("R")
 
-_LEVELS: Final = frozenset({"entries", "bytes", "circuits_open", "log_lag", "owed"})
+LEVELS: Final = frozenset(
+    {"entries", "bytes", "max_entries", "max_bytes", "circuits_open", "log_lag", "owed"}
+)
 """Gauges that say how it is now; all others only ever grow."""
 
 
@@ -37,6 +39,8 @@ class LayerStats:
         gauges: what the backend says of itself without I/O, such as `entries`, `bytes`, `evictions`.
         layers: of a chain, nearest first.
         read_times, write_times: how long its operations took, of those that wait for a network or a disk; else None.
+        write_errors: how many of the errors were of changes, and of storing what was loaded.
+        curve: what the hit rate would be with less and more memory, where that is kept book of.
     """
 
     name: str
@@ -49,6 +53,8 @@ class LayerStats:
     layers: tuple[LayerStats, ...] = ()
     read_times: Times | None = None
     write_times: Times | None = None
+    write_errors: int = 0
+    curve: Curve | None = None
 
     @property
     def hit_rate(self) -> float:
@@ -75,7 +81,7 @@ class LayerStats:
         """Return what was counted after `earlier`; gauges that say how it is now stay as they are."""
         then = earlier.gauges
         gauges = {
-            name: value if name in _LEVELS else value - then.get(name, 0)
+            name: value if name in LEVELS else value - then.get(name, 0)
             for name, value in self.gauges.items()
         }
         return replace(
@@ -83,6 +89,7 @@ class LayerStats:
             hits=self.hits - earlier.hits,
             misses=self.misses - earlier.misses,
             errors=self.errors - earlier.errors,
+            write_errors=self.write_errors - earlier.write_errors,
             gauges=gauges,
             layers=tuple(now.since(then) for now, then in zip(self.layers, earlier.layers, strict=True)),
             read_times=_after(self.read_times, earlier.read_times),
@@ -144,7 +151,7 @@ class Layer:
 
     __slots__ = (
         "_leasing", "_registers", "bypasses", "errors", "forgiving", "health", "hits", "misses", "name", "outbox",
-        "read_times", "space", "tickets", "type", "write_times",
+        "read_times", "space", "tickets", "type", "write_errors", "write_times",
     )  # fmt: skip
 
     def __init__(
@@ -160,7 +167,7 @@ class Layer:
     ) -> None:
         self.name, self.type, self.space, self.forgiving = name, type_, space, forgiving
         self.health, self.outbox = health, outbox
-        self.hits = self.misses = self.errors = self.bypasses = 0
+        self.hits = self.misses = self.errors = self.write_errors = self.bypasses = 0
         # what is in this process takes less than the clock that would time it
         self.read_times = Histogram() if space.blocks else None
         self.write_times = Histogram() if space.blocks else None
@@ -257,9 +264,9 @@ class Layer:
             return nothing
         update = _timed(port, self.write_times, _answer(port.update(self.space, key, change)))
         if not self._registers:
-            return await self._tried(update, nothing)
+            return await self._tried_to_write(update, nothing)
         with self.tickets.writing((key,)):
-            return await self._tried(update, nothing)
+            return await self._tried_to_write(update, nothing)
 
     async def delete(self, port: Port, key: str, *, strict: bool = False) -> bool:
         deletion = _timed(port, self.write_times, port.delete(self.space, key))
@@ -314,6 +321,7 @@ class Layer:
         except BackendError as error:
             if self.outbox is not None:
                 self.outbox.owe(owed)
+            self.write_errors += 1
             self._failed(error)
             if strict:
                 raise
@@ -411,7 +419,8 @@ class Layer:
                 granted = {key: entry for key, entry in granted.items() if key not in void}
             if granted:
                 nothing: list[str] = []
-                void += await self._tried(port.fill_many(leasing, leases[0].token, granted), nothing)
+                filling = port.fill_many(leasing, leases[0].token, granted)
+                void += await self._tried_to_write(_timed(port, self.write_times, filling), nothing)
             return [key in void for key in keys]
         refused: list[bool] = []
         for lease, entry in zip(leases, entries, strict=True):
@@ -425,8 +434,9 @@ class Layer:
         """Store `entry` if its ticket still permits that; return whether it did, None where the store fails."""
         try:
             # no change to be registered: whatever is stored beside it is as new, or it is void
-            stored = await port.fill(self.space, ticket, entry)
+            stored = await _timed(port, self.write_times, port.fill(self.space, ticket, entry))
         except BackendError as error:
+            self.write_errors += 1
             self._failed(error)
             return None
         if self.health.degraded:
@@ -475,6 +485,17 @@ class Layer:
             self.health.answers()
         return result
 
+    async def _tried_to_write(self, operation: Coroutine[Any, Any, R], otherwise: R) -> R:
+        try:
+            result = await operation
+        except BackendError as error:
+            self.write_errors += 1
+            self._failed(error)
+            return otherwise
+        if self.health.degraded:
+            self.health.answers()
+        return result
+
     def _failed(self, error: BackendError) -> None:
         self.errors += 1
         self.health.failed(error, forgiven=self.forgiving)
@@ -503,6 +524,8 @@ class Layer:
             layers=tuple(layer.stats() for layer in layers),
             read_times=None if self.read_times is None else self.read_times.times(),
             write_times=None if self.write_times is None else self.write_times.times(),
+            write_errors=self.write_errors,
+            curve=self.space.curve(),
         )
 
 
