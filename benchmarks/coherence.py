@@ -39,6 +39,11 @@ REST = 50e-6  # seconds between two reads
 WRITES = 0.002  # seconds between the writes of a process that writes other keys meanwhile
 TTL = 600
 
+DELETE_AND_LOG = """
+redis.call('UNLINK', KEYS[1], KEYS[2])
+return redis.call('XADD', KEYS[3], 'MAXLEN', '~', 1000, '*', 'k', KEYS[1])
+"""
+
 spawned = multiprocessing.get_context("spawn")
 
 
@@ -309,10 +314,16 @@ def follower(port: int, prefixes: list[str], pipe: Any) -> None:
     pipe.recv()
 
 
+def evalsha(raw: Raw, script: str, *arguments: Any) -> Callable[[], Any]:
+    """Return a call of what a write does at least: change a key, void its lease, append to a log."""
+    sha = raw.ask("SCRIPT", "LOAD", script)
+    return lambda: raw.ask("EVALSHA", sha, 3, "key", "lease", "log", *arguments)
+
+
 def cost_tables() -> None:
     writes: dict[str, Callable[[], Any]] = {}
     deletes: dict[str, Callable[[], Any]] = {}
-    floor = "raw EVALSHA of SET + DEL + XADD"
+    floor = "raw EVALSHA of the same"
     cpus = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_setaffinity") else []
     with ExitStack() as stack:
         for count in (0, 1, OTHERS):
@@ -337,13 +348,9 @@ def cost_tables() -> None:
                 stack.callback(pipe.send, None)
                 assert pipe.recv() == "ready"
             raw = Raw(server.port)
-            sha = raw.ask("SCRIPT", "LOAD", VOID_AND_LOG)
             if not count:
-                value = b"x" * 1200
-                writes[floor] = lambda raw=raw, sha=sha, value=value: raw.ask(
-                    "EVALSHA", sha, 3, "key", "lease", "log", value, TTL * 1000
-                )
-                deletes[floor] = writes[floor]
+                writes[floor] = evalsha(raw, VOID_AND_LOG, b"x" * 1200, TTL * 1000)
+                deletes[floor] = evalsha(raw, DELETE_AND_LOG)
             for name, cache in (("no near layer", alone), ("memory before it", chain)):
                 row = f"layercache, {name}, {count} others follow"
                 writes[row] = lambda cache=cache: cache.set("key", QUOTE)

@@ -249,7 +249,13 @@ class DecodeError(CacheError):
 
 
 class BackendError(CacheError):
-    """The store behind a cache failed; the driver's own error is the `__cause__`."""
+    """The store behind a cache failed; the driver's own error is the `__cause__`.
+
+    Attributes:
+        in_doubt: whether it may have done what it was asked for all the same.
+    """
+
+    in_doubt: bool = True
 
     def __init__(self, backend: str, problem: str) -> None:
         super().__init__(f"backend {backend!r}: {problem}")
@@ -262,6 +268,8 @@ class BackendTimeout(BackendError, TimeoutError):
 
 class CircuitOpen(BackendError):
     """The store behind a cache failed a moment ago; it is not asked until it answers a probe."""
+
+    in_doubt = False
 
 
 class LoadTimeout(CacheError, TimeoutError):

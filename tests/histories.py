@@ -19,7 +19,8 @@ What the operations are, and what is to be noted of them:
     delivered   what this node did with an unknown outcome before it `began` is done by the time it `ended`: its
                 outbox was delivered.
     outage      the node served without the far store, and might show what it had. Of node `*`: all did, as when
-                the store was set back and nobody had seen that yet; it ended when that was made good.
+                the store was set back and nobody had seen that yet; it ended when that was made good. value: as of
+                when what they may show is; left out, as of its beginning.
 
 An operation that failed, timed out, or whose node was killed meanwhile has the outcome "unknown": it may have been
 done, never be, or be done at any time later. So may those that were made in an outage, until they are delivered.
@@ -176,22 +177,22 @@ class History:
             return Objection("never written", read)
         newest = max(made, key=self._since)
         gone_at, by = self._end_of(newest)
-        if self._counts_from(read) - self._max_staleness > gone_at:
+        if self._counts_from(read, read.node, EVERY_NODE) - self._max_staleness > gone_at:
             return Objection("too old", read, newest, by)
         gone_at, by = self._end_of(newest, read.node)
-        if self._own and read.began > gone_at:
+        if self._own and self._counts_from(read, EVERY_NODE) > gone_at:  # it may have been lost
             return Objection("older than what this node did", read, newest, by)
         return None
 
-    def _counts_from(self, read: Event) -> float:
-        """Return when the read has begun; in an outage, when that has."""
+    def _counts_from(self, read: Event, *nodes: str) -> float:
+        """Return when the read has begun; in an outage of one of `nodes`, when that has."""
         began = read.began
-        for node in (read.node, EVERY_NODE):
+        for node in nodes:
             for outage in self._outages[node]:
                 # all that was kept near is emptied when it ends; where all were in it, within `max_staleness`
                 grace = self._max_staleness if node == EVERY_NODE else 0.0
                 if outage.began <= read.ended and read.began <= outage.ended + grace:
-                    began = min(began, outage.began)
+                    began = min(began, outage.began if outage.value is None else outage.value)
         return began
 
     def _since(self, maker: Event) -> float:

@@ -9,6 +9,7 @@ import struct
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -178,6 +179,19 @@ class TestDelay:
             until(lambda: chaos.requests == 2)
             with one.makefile("rb") as answers:
                 assert [answers.readline() for _ in range(3)] == [b"+OK\r\n", b"$1\r\n", b"1\r\n"]
+
+    def test_of_several_connections_any_may_be_first_and_on_each_the_order_is_kept(
+        self, chaos: Chaos, valkey: ValkeyServer
+    ) -> None:
+        with ExitStack() as opened, chaos.delay(0, jitter="10ms"):
+            connections = [opened.enter_context(connect(chaos)) for _ in range(10)]
+            for number in range(20):
+                connections[number % 10].sendall(b"RPUSH order %d\r\n" % number)
+            until(lambda: valkey.ask("LLEN", "order") == 20)
+
+            order = [int(number) for number in valkey.ask("LRANGE", "order", 0, -1)]
+            assert order != sorted(order)
+            assert all(order.index(number) < order.index(number + 10) for number in range(10))
 
     def test_what_a_client_that_closes_had_on_its_way_arrives(
         self, chaos: Chaos, valkey: ValkeyServer

@@ -41,6 +41,15 @@ def test_what_nobody_wrote_for_that_key_is_objected_to() -> None:
     assert rules(WRITTEN, other, read(3, "other"), read(3, "new")) == ["never written"] * 2
 
 
+def test_what_a_node_did_itself_may_be_lost_where_the_store_was_set_back() -> None:
+    written, read_after = did("write", 1, 2, "old"), did("read", 5, 5.1, "old")
+    set_back = did("outage", 2.5, 6, key="", node=EVERY_NODE)
+
+    assert rules(written, did("delete", 3, 4), read_after) == ["older than what this node did"]
+    assert rules(written, did("delete", 3, 4), set_back, read_after) == []
+    assert rules(written, did("delete", 2.1, 2.2), set_back, read_after) == ["older than what this node did"]
+
+
 def test_what_was_written_only_later_is_objected_to_but_not_what_was_being_written() -> None:
     assert rules(WRITTEN, did("read", 0, 0.5, "old")) == ["never written"]
     assert rules(WRITTEN, did("read", 0, 1.5, "old")) == []

@@ -112,4 +112,6 @@ def translated(backend: str, error: RedisError) -> BackendError:
     """Return the error of ours for a driver's; addresses are in it, passwords never are."""
     if isinstance(error, RedisTimeoutError):
         return BackendTimeout(backend, str(error))
-    return BackendError(backend, f"{type(error).__name__}: {error}")
+    failure = BackendError(backend, f"{type(error).__name__}: {error}")
+    failure.in_doubt = isinstance(error, ConnectionEnded)  # else it was refused, or never sent
+    return failure

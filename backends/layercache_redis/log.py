@@ -119,9 +119,8 @@ class Log:
                 self._thread = threading.Thread(target=self._follow, name="layercache log", daemon=True)
                 try:
                     self._thread.start()
-                except (
-                    RuntimeError
-                ):  # none can be had, as when the interpreter is about to end: reads ask the server
+                except RuntimeError:
+                    # none can be had, as at the end of the interpreter: reads ask the server
                     self._thread = None
 
     # -- the thread

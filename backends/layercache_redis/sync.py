@@ -12,6 +12,7 @@ Rules:
 
 from __future__ import annotations
 
+import os
 import select
 import socket
 import ssl
@@ -45,13 +46,21 @@ R = TypeVar("R")
 
 _CHUNK = 1 << 16
 
+_making = threading.RLock()
+"""Held while a socket is made and noted: a fork waits for that, or its child would not know of one that it has."""
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=_making.acquire, after_in_parent=_making.release, after_in_child=_making.release
+    )
+
 
 class SyncConnection:
     """One connection to one server, for one caller at a time.
 
     Args:
         deadline: monotonic seconds by which the server has answered the greeting.
-        open_ones: which it is one of until it is closed.
+        sockets: where its own is found until it is closed.
 
     Raises an error of redis-py where that fails.
     """
@@ -62,16 +71,15 @@ class SyncConnection:
         options: RedisOptions,
         greeting: Greeting,
         deadline: float,
-        open_ones: set[SyncConnection],
+        sockets: set[socket.socket],
     ) -> None:
         self.place = place
         self._timeout = options.timeout
+        self._sockets = sockets
         try:
-            self._socket = _connected(place, options, max(deadline - monotonic(), 0.001))
+            self._socket = _connected(place, options, max(deadline - monotonic(), 0.001), sockets)
         except OSError as error:
             raise unreachable(place, error) from error
-        self._open_ones = open_ones
-        open_ones.add(self)
         self.made = monotonic()
         self._limit = 0.0  # the time-out that the socket has
         self._poll = select.poll()
@@ -138,8 +146,8 @@ class SyncConnection:
         return False
 
     def close(self) -> None:
-        self._open_ones.discard(self)
         self._socket.close()
+        self._sockets.discard(self._socket)
 
     def abandon(self) -> None:
         """As `close`, in the middle of an exchange: what was not sent yet is not sent any more."""
@@ -156,25 +164,57 @@ class SyncConnection:
         self._socket.settimeout(self._limit)
 
 
-def _connected(place: Place, options: RedisOptions, limit: float) -> socket.socket:
+def _connected(
+    place: Place, options: RedisOptions, limit: float, sockets: set[socket.socket]
+) -> socket.socket:
+    """Return a socket that is connected, and has been one of `sockets` from before it was."""
     if place.path is not None:
-        made = socket.socket(socket.AF_UNIX)
+        return _opened(socket.AF_UNIX, place.path, limit, sockets)
+    context = tls_context(options, place)
+    failed: OSError | None = None
+    for family, _, _, _, address in socket.getaddrinfo(place.host, place.port, type=socket.SOCK_STREAM):
         try:
-            made.settimeout(limit)
-            made.connect(place.path)
-        except BaseException:
-            made.close()
-            raise
-        return made
-    made = socket.create_connection((place.host, place.port), limit)
+            made = _opened(family, address, limit, sockets)
+        except OSError as error:
+            failed = error
+            continue
+        return made if context is None else _secured(made, context, place.host, sockets)
+    raise failed or OSError(f"{place.host} has no address")
+
+
+def _opened(family: int, address: Any, limit: float, sockets: set[socket.socket]) -> socket.socket:
+    with _making:
+        made = socket.socket(family)
+        sockets.add(made)
     try:
-        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        context = tls_context(options, place)
-        return made if context is None else context.wrap_socket(made, server_hostname=place.host)
+        made.settimeout(limit)
+        if family != socket.AF_UNIX:
+            made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        made.connect(address)
     except BaseException:
         made.close()
+        sockets.discard(made)
         raise
+    return made
+
+
+def _secured(
+    plain: socket.socket, context: ssl.SSLContext, host: str, sockets: set[socket.socket]
+) -> socket.socket:
+    made = plain
+    try:
+        with _making:
+            made = context.wrap_socket(plain, server_hostname=host, do_handshake_on_connect=False)
+            sockets.add(made)
+        made.do_handshake()
+    except BaseException:
+        made.close()
+        sockets.discard(made)
+        raise
+    finally:
+        sockets.discard(plain)  # which has no connection any more
+    return made
 
 
 class _Pool:
@@ -282,7 +322,7 @@ class SyncDriver:
 
     def __init__(self, servers: Servers, topology: Topology) -> None:
         self.servers, self._topology = servers, topology
-        self._open: set[SyncConnection] = set()  # in use or not, the log's and a probe's among them
+        self._sockets: set[socket.socket] = set()  # in use or not, the log's and a probe's among them
         self.after_fork()
 
     def run(self, steps: Steps[R]) -> R:
@@ -321,7 +361,7 @@ class SyncDriver:
     def connect(self, place: Place, deadline: float, greeting: Greeting | None = None) -> SyncConnection:
         """Return a new connection to the server at `place`; raises an error of redis-py."""
         greeting = greeting or self.servers.greeting()
-        return SyncConnection(place, self.servers.options, greeting, deadline, self._open)
+        return SyncConnection(place, self.servers.options, greeting, deadline, self._sockets)
 
     def forget_places(self) -> None:
         """Where servers are is in doubt: look anew."""
@@ -350,8 +390,9 @@ class SyncDriver:
 
     def after_fork(self) -> None:
         # the parent's: it goes on with them, and its server is to see their end with its own
-        for connection in list(self._open):
-            connection.close()
+        for inherited in self._sockets:
+            inherited.close()
+        self._sockets.clear()
         self._pools: dict[Place, _Pool] = {}
         direct = self._topology.direct
         self._direct = None if direct is None else self.pool(direct)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, TypeVar
 
@@ -136,6 +136,8 @@ class Layer:
     1. A store that fails is counted. Where the layer is `forgiving` the operation then finds nothing and stores
        nothing, else its `BackendError` is raised.
     2. A layer with an `outbox` owes what a change that failed would have invalidated, and what it owes is not there.
+       A lease that could not be ended, or of which we were not told, is ended by what is owed as well: else everybody
+       would wait for it.
 
     The counters are plain attributes raised by `+= 1`: CPython changes threads between
     statements of a function only where it calls or jumps back, so none is lost under the GIL.
@@ -264,9 +266,9 @@ class Layer:
             return nothing
         update = _timed(port, self.write_times, _answer(port.update(self.space, key, change)))
         if not self._registers:
-            return await self._tried_to_write(update, nothing)
+            return await self._tried(update, nothing, is_write=True)
         with self.tickets.writing((key,)):
-            return await self._tried_to_write(update, nothing)
+            return await self._tried(update, nothing, is_write=True)
 
     async def delete(self, port: Port, key: str, *, strict: bool = False) -> bool:
         deletion = _timed(port, self.write_times, port.delete(self.space, key))
@@ -288,7 +290,13 @@ class Layer:
 
     async def stamps(self, port: Port, tags: Sequence[str]) -> Stamps:
         """Return what an entry with `tags` has to carry that is stored now."""
-        return await self._tried(port.stamps(self.space, tags), ())
+        try:
+            return await port.stamps(
+                self.space, tags
+            )  # which may be known: no sign that the store answers again
+        except BackendError as error:
+            self._failed(error)
+            return ()
 
     async def invalidate(
         self, port: Port, tags: Sequence[str], soft: bool = False, *, strict: bool = False
@@ -379,14 +387,8 @@ class Layer:
         leases = down = dict.fromkeys(asked, Lease("down", None))
         try:
             if asked:
-                leases = await self._tried(
-                    _timed(
-                        port,
-                        self.read_times,
-                        port.lease_many(space, asked, token, seconds, after, tags),
-                    ),
-                    down,
-                )
+                asking = port.lease_many(space, asked, token, seconds, after, tags)
+                leases = await self._tried(_timed(port, self.read_times, asking), down, asked)
         except BaseException as error:
             if not isinstance(error, Exception):  # they may have been granted while we were stopped
                 await self._tried(port.release_many(space, asked, token, 0.0), None)
@@ -417,10 +419,12 @@ class Layer:
                     key for key, entry in granted.items() if outbox.withholds(key) or not outbox.passes(entry)
                 ]
                 granted = {key: entry for key, entry in granted.items() if key not in void}
+                if void:
+                    outbox.owe(Owed(void))
             if granted:
                 nothing: list[str] = []
-                filling = port.fill_many(leasing, leases[0].token, granted)
-                void += await self._tried_to_write(_timed(port, self.write_times, filling), nothing)
+                filling = _timed(port, self.write_times, port.fill_many(leasing, leases[0].token, granted))
+                void += await self._tried(filling, nothing, granted, in_doubt=True, is_write=True)
             return [key in void for key in keys]
         refused: list[bool] = []
         for lease, entry in zip(leases, entries, strict=True):
@@ -448,7 +452,8 @@ class Layer:
     ) -> None:
         """Give `leases` back; or, with `seconds`, keep everybody from loading for as long, where the store can.
 
-        A store that fails now lets them go when their time is over; whoever loaded has an error of its own to tell.
+        A store that fails now lets them go when their time is over, or when it is given what it is owed; whoever loaded
+        has an error of its own to tell.
         """
         if self._leasing is None:
             for lease in leases:
@@ -461,6 +466,8 @@ class Layer:
                 await port.release_many(self._leasing, held, token, seconds)
             except BackendError:
                 self.errors += 1
+                if self.outbox is not None:
+                    self.outbox.owe(Owed(held))
 
     def _close(self, lease: Lease) -> None:
         if isinstance(lease.token, Ticket):
@@ -475,21 +482,22 @@ class Layer:
 
     # -- failures
 
-    async def _tried(self, operation: Coroutine[Any, Any, R], otherwise: R) -> R:
+    async def _tried(
+        self,
+        operation: Coroutine[Any, Any, R],
+        otherwise: R,
+        leased: Iterable[str] = (),
+        *,
+        in_doubt: bool = False,
+        is_write: bool = False,
+    ) -> R:
+        """Return what comes of it, `otherwise` where it fails; the leases of `leased` are then in doubt, or may be."""
         try:
             result = await operation
         except BackendError as error:
-            self._failed(error)
-            return otherwise
-        if self.health.degraded:
-            self.health.answers()
-        return result
-
-    async def _tried_to_write(self, operation: Coroutine[Any, Any, R], otherwise: R) -> R:
-        try:
-            result = await operation
-        except BackendError as error:
-            self.write_errors += 1
+            if leased and self.outbox is not None and (in_doubt or error.in_doubt):
+                self.outbox.owe(Owed(tuple(leased)))
+            self.write_errors += is_write
             self._failed(error)
             return otherwise
         if self.health.degraded:

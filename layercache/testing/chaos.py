@@ -105,9 +105,13 @@ class Chaos:
         """
         return self._until_it_ends("is_frozen", True)
 
-    def delay(self, each_way: Duration) -> Fault:
-        """Have everything arrive later: as long for requests, and again for answers."""
-        return self._until_it_ends("delay", parse_duration(each_way))
+    def delay(self, each_way: Duration, jitter: Duration = 0) -> Fault:
+        """Have everything arrive later: as long for requests, and again for answers.
+
+        Args:
+            jitter: up to so much more, as chance has it. What travels on one connection keeps its order.
+        """
+        return self._until_it_ends("delay", (parse_duration(each_way), parse_duration(jitter)))
 
     def drip(self, bytes_per_second: float) -> Fault:
         """Pass on only so much, each way on each connection."""
@@ -264,7 +268,7 @@ class _Weather:
     """What happens to all that comes by, and what came by."""
 
     is_frozen = False
-    delay = 0.0
+    delay = (0.0, 0.0)  # at least, and up to so much more
     rate = 0.0
     cut: _Cut | None = None
 
@@ -272,8 +276,13 @@ class _Weather:
         self.random = random
         self.requests = self.cuts = 0
 
+    def arrival(self, now: float) -> float:
+        """Return when what comes by now is to arrive."""
+        at_least, up_to = self.delay
+        return now + at_least + (self.random.uniform(0, up_to) if up_to else 0.0)
+
     def clear_up(self) -> None:
-        self.is_frozen, self.delay, self.rate, self.cut = False, 0.0, 0.0, None
+        self.is_frozen, self.delay, self.rate, self.cut = False, (0.0, 0.0), 0.0, None
 
 
 class _Link:
@@ -316,13 +325,14 @@ class _Link:
         directions.create_task(self._give(target, on_the_way, is_answer))
 
     async def _take(self, source: socket.socket, on_the_way: _OnTheWay, is_answer: bool) -> None:
-        piece = b"the first"
+        piece, due = b"the first", 0.0
         while piece:
             piece = await self._loop.sock_recv(source, _PIECE)
             if piece and not is_answer:
                 self._weather.requests += 1
             self._look()
-            await on_the_way.put((self._loop.time() + self._weather.delay, piece))
+            due = max(due, self._weather.arrival(self._loop.time()))
+            await on_the_way.put((due, piece))
 
     def _look(self) -> None:
         self._is_lost = self._is_lost or self._weather.is_frozen

@@ -17,7 +17,7 @@ from layercache.core.layer import Health, Layer
 from layercache.core.outbox import Outbox, Owed
 from layercache.core.tickets import Tickets
 from layercache.entry import CACHE_TAG, Entry
-from layercache.errors import BackendError
+from layercache.errors import BackendError, CircuitOpen
 from layercache.inline import InlinePort, run
 from layercache.spi import Change, Lease, Listener
 from layercache.testing import StepPort, every_order
@@ -58,6 +58,8 @@ class FarSpace(LeasingSpace):
 
     def _ask(self, operation: str) -> None:
         self.asked.append(operation)
+        if self.out and self.fails:
+            raise CircuitOpen("far", "left alone")
         if self.fails:
             raise BackendError("far", "no answer")
 

@@ -92,7 +92,7 @@ _LOCKS = (type(threading.Lock()), type(threading.RLock()), threading.Condition, 
 
 
 def locks() -> list[Any]:
-    """Every lock that an object or a module of ours has."""
+    """Every lock that an object or a module of ours has, but the one that a fork itself waits for."""
     owners = [
         *(each for each in gc.get_objects() if type(each).__module__.startswith("layercache")),
         *(module for name, module in list(sys.modules.items()) if name.startswith("layercache")),
@@ -100,7 +100,8 @@ def locks() -> list[Any]:
     found: dict[int, Any] = {}
     for owner in owners:
         slots = [name for kind in type(owner).__mro__ for name in getattr(kind, "__slots__", ())]
-        values = [*getattr(owner, "__dict__", {}).values(), *(getattr(owner, name, None) for name in slots)]
+        kept = {name: value for name, value in getattr(owner, "__dict__", {}).items() if name != "_making"}
+        values = [*kept.values(), *(getattr(owner, name, None) for name in slots)]
         for value in values:
             if isinstance(value, _LOCKS):
                 lock = value._cond if isinstance(value, threading.Event) else value

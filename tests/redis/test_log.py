@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import gc
+import json
 import os
+import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from typing import Any
 from uuid import uuid4
 
@@ -18,7 +23,7 @@ from hypothesis import strategies as st
 
 from layercache import Cache, Caches, KeyNotFound
 from layercache.core.changes import Add, Increment, Touch
-from layercache.testing import ValkeyServer
+from layercache.testing import Chaos, Clock, ValkeyServer
 
 Opener = Callable[..., Cache[Any]]
 
@@ -31,10 +36,13 @@ class News:
         self.invalidated_tags: list[str] = []
         self.softly_invalidated_tags: list[str] = []
         self.restamped_tags: list[str] = []
-        self.retrainings = self.losses = 0
+        self.confirmed_until: list[float] = []
+        self.retrainings = self.losses = self.set_backs = 0
+        self.told: list[str] = []  # of the keys and of what follows, in order
 
     def written(self, key: str) -> None:
         self.written_keys.append(key)
+        self.told.append(key)
 
     def invalidated(self, tag: str, stamp: int, soft: bool) -> None:
         (self.softly_invalidated_tags if soft else self.invalidated_tags).append(tag)
@@ -47,12 +55,15 @@ class News:
 
     def lost_track(self) -> None:
         self.losses += 1
+        self.told.append("lost track")
 
     def lost_writes(self) -> None:
-        pass
+        self.set_backs += 1
+        self.told.append("lost writes")
 
     def confirmed(self, until: float) -> None:
-        pass
+        self.confirmed_until.append(until)
+        self.told.append("confirmed" if until > 0 else "not confirmed")
 
     def outage_began(self) -> None:
         pass
@@ -70,7 +81,7 @@ def listening(far: Far, cache: str = "c") -> News:
     far.plain.stamps([])
     far.log.subscribe(cache, news)
     eventually(far.log.is_current)
-    news.losses = 0  # of the beginning: what was before it is not known
+    news.losses, news.told = 0, []  # of the beginning: what was before it is not known
     return news
 
 
@@ -97,9 +108,9 @@ def log_at(prefix: str) -> str:
     return f"{prefix}:%log"
 
 
-def world(server: ValkeyServer, **options: Any) -> Caches:
+def world(server: ValkeyServer, now: Callable[[], float] = time.time, **options: Any) -> Caches:
     backend = {"type": "redis", "url": server.url, "prefix": "p", "timeout": "2s", **options}
-    return Caches({"backends": {"far": backend}, "caches": {"c": {"backend": "far", "ttl": 60}}})
+    return Caches({"backends": {"far": backend}, "caches": {"c": {"backend": "far", "ttl": 60}}}, now=now)
 
 
 # -- what it holds
@@ -323,7 +334,7 @@ class TestHearing:
         self, far: Far, server: redis.Redis, log_at: str
     ) -> None:
         news = listening(far)
-        with server.pipeline(transaction=False) as at_once:
+        with server.pipeline() as at_once:
             for number in range(3_000):
                 at_once.xadd(log_at, {"n": "another", "k": f"c:k{number}"})
             at_once.execute()
@@ -331,6 +342,9 @@ class TestHearing:
         eventually(lambda: len(news.written_keys) >= 3_000)
         assert news.written_keys == [f"k{number}" for number in range(3_000)]
         assert far.plain.gauges()["log_entries"] >= 3_000
+        # nor is it said before the end that all was heard
+        first = news.told.index("k0")
+        assert news.told[first : first + 3_000] == news.written_keys
 
 
 @pytest.fixture(scope="module")
@@ -436,11 +450,11 @@ class TestCurrent:
         eventually(far.log.is_current)
 
     def test_the_shortest_max_staleness_is_kept_up_too(self, open_cache: Opener) -> None:
-        far = Far(open_cache(max_staleness="3ms"))
-        eventually(far.log.is_current)
+        far, news = Far(open_cache(max_staleness="3ms")), News()
+        far.log.subscribe("c", news)
+        far.log.begin()
 
-        confirmed = set()
-        eventually(lambda: confirmed.add(far.log.tail.current_until) or len(confirmed) > 5)
+        eventually(lambda: len(news.confirmed_until) > 5)
 
 
 class HoldsUp(News):
@@ -453,6 +467,136 @@ class HoldsUp(News):
     def written(self, key: str) -> None:
         self.began.set()
         assert self.may_end.wait(5)
+
+
+# -- how long to rely on what was heard
+
+
+class TestConfirming:
+    @pytest.mark.parametrize("hours", [-1, 1])
+    def test_it_goes_by_our_own_clock_however_far_the_servers_is_from_it(
+        self, open_cache: Opener, other: Far, hours: float
+    ) -> None:
+        clock = Clock(time.time() + 3600 * hours)
+        far = Far(open_cache(now=clock, max_staleness="2s"))
+        news = listening(far)
+
+        clock.advance(0.5)
+        other.cache.set("k", 1)
+
+        eventually(lambda: clock.now + 2 in news.confirmed_until)
+        assert max(news.confirmed_until) == clock.now + 2
+        assert news.losses == 0
+
+    def test_it_is_told_after_what_was_heard(self, far: Far, other: Far) -> None:
+        news = listening(far)
+
+        other.cache.set("k", 1)
+
+        eventually(lambda: "k" in news.told and news.told[-1] == "confirmed")
+        assert news.told[news.told.index("k") + 1] == "confirmed"
+
+    def test_in_a_black_hole_nothing_is_confirmed_and_nothing_lost(self) -> None:
+        with (
+            ValkeyServer() as server,
+            Chaos(server.port) as chaos,
+            world(server, url=chaos.url, max_staleness="300ms", timeout="200ms") as caches,
+            world(server) as others,
+        ):
+            far, other = Far(caches["c"]), Far(others["c"]).stop_following()
+            news = listening(far)
+
+            eventually(lambda: news.confirmed_until)
+            with chaos.freeze():
+                frozen_at = time.time()
+                other.cache.set("k", 1)
+                eventually(lambda: time.time() > news.confirmed_until[-1])
+                assert max(news.confirmed_until) <= frozen_at + 0.3
+                assert not far.log.is_current()
+            eventually(lambda: news.confirmed_until[-1] > time.time())
+
+            assert news.written_keys == ["k"]
+            assert news.losses == 0
+
+    @pytest.mark.parametrize("is_cut_off", [False, True])
+    def test_where_our_clock_is_set_back_it_is_told_anew(self, is_cut_off: bool) -> None:
+        clock = Shifted()
+        with (
+            ValkeyServer() as server,
+            Chaos(server.port) as chaos,
+            world(server, clock, url=chaos.url, max_staleness="400ms", timeout="100ms") as caches,
+        ):
+            far = Far(caches["c"])
+            news = listening(far)
+
+            eventually(lambda: news.confirmed_until)
+            with chaos.freeze() if is_cut_off else nullcontext():
+                clock.seconds = -3600.0
+
+                eventually(lambda: news.confirmed_until[-1] <= clock() + 0.4)
+                if is_cut_off:
+                    eventually(lambda: news.confirmed_until[-1] <= clock())
+
+    def test_where_it_is_set_forward_what_is_left_is_told_as_well(self, open_cache: Opener) -> None:
+        clock = Shifted()
+        far = Far(open_cache(now=clock, max_staleness="400ms"))
+        news = listening(far)
+
+        eventually(lambda: news.confirmed_until)
+        clock.seconds = 3600.0
+
+        eventually(lambda: clock() < news.confirmed_until[-1] <= clock() + 0.4)
+
+    def test_a_process_that_was_stopped_is_not_believed_when_it_goes_on(self, server_url: str) -> None:
+        layers = {
+            "near": {"type": "memory"},
+            "far": {"type": "redis", "url": server_url, "prefix": "stopped"},
+        }
+        layers["far"]["max_staleness"] = "300ms"
+        backends = {**layers, "both": {"type": "chain", "layers": ["near", "far"]}}
+        settings_ = {"backends": backends, "caches": {"c": {"backend": "both"}}}
+        with Caches(settings_) as world:
+            world["c"].set("k", "old")
+            process = subprocess.Popen(
+                [sys.executable, "-c", STOPPED, json.dumps(settings_)], stdout=subprocess.PIPE, text=True
+            )
+            with process:
+                assert process.stdout is not None
+                assert process.stdout.readline() == "old\n"
+                process.send_signal(signal.SIGSTOP)
+                stopped_at = time.monotonic()
+                world["c"].set("k", "new")
+                eventually(lambda: time.monotonic() > stopped_at + 0.5)
+                process.send_signal(signal.SIGCONT)
+
+                assert process.stdout.readline() == "new\n"
+
+
+STOPPED = """
+import json, sys, time
+from layercache import Caches
+
+with Caches(json.loads(sys.argv[1])) as world:
+    cache = world["c"]
+    while not (cache.get("k") and cache.stats().layers[0].hits):
+        time.sleep(0.01)
+    sys.setswitchinterval(1)  # the log's thread has no chance to hear the news before we ask
+    then = time.monotonic()
+    print(cache.get("k"), flush=True)
+    while (now := time.monotonic()) < then + 0.25:
+        then = now
+        assert cache.get("k") is not None
+    print(cache.get("k"), flush=True)
+"""
+
+
+class Shifted:
+    """A wall clock that somebody has set."""
+
+    seconds = 0.0
+
+    def __call__(self) -> float:
+        return time.time() + self.seconds
 
 
 # -- what breaks
@@ -503,7 +647,13 @@ class TestBreaks:
         eventually(lambda: "meanwhile" in news.written_keys)
         assert news.losses == 0
 
-    @pytest.mark.parametrize("how", ["trimmed", "deleted", "recreated", "set back", "flushed"])
+    @pytest.mark.parametrize(
+        "how",
+        [
+            "trimmed", "trimmed and written to", "deleted", "recreated", "flushed",
+            "set back", "set back and written to", "set back with another in our place",
+        ],
+    )  # fmt: skip
     def test_a_log_that_is_not_what_it_was_makes_everything_doubtful(self, how: str) -> None:
         with (
             ValkeyServer() as alone,
@@ -518,25 +668,39 @@ class TestBreaks:
             before = server.dump("p:%log")
             other.plain.set("heard", entry())
             eventually(lambda: "heard" in news.written_keys)
+            news.told = []
 
-            match how:
-                case "trimmed":
-                    server.xtrim("p:%log", maxlen=0, approximate=False)
-                case "deleted":
-                    server.delete("p:%log")
-                case "recreated":
-                    a_millisecond_later(server, far)
-                    server.delete("p:%log")
-                    other.plain.set("another", entry())
-                case "set back":
-                    server.restore("p:%log", 0, before, replace=True)
-                case "flushed":
-                    server.flushall()
+            with server.pipeline() as at_once:  # so that it is looked at when all is done
+                match how:
+                    case "trimmed" | "trimmed and written to":
+                        at_once.xtrim("p:%log", maxlen=0, approximate=False)
+                    case "deleted":
+                        at_once.delete("p:%log")
+                    case "recreated":
+                        a_millisecond_later(server, far)
+                        at_once.delete("p:%log")
+                    case "flushed":
+                        at_once.flushall()
+                    case _:
+                        at_once.restore("p:%log", 0, before, replace=True)
+                if "written" in how or how == "recreated":
+                    at_once.xadd("p:%log", {"n": "another", "k": "c:another"})
+                if "our place" in how:
+                    at_once.xadd("p:%log", {"n": "another", "k": "c:another"}, id=far.log.tail._last)
+                at_once.execute()
 
             eventually(lambda: news.losses)
             assert far.plain.gauges()["log_losses"] == 1
             eventually(far.log.is_current)
             assert far.known.get("t") is None
+            assert far.plain.gauges()["log_set_backs"] == news.set_backs == how.startswith("set back")
+            # nothing is believed before it is forgotten
+            first = news.told.index("lost track")
+            assert news.told[first - 1] == "not confirmed"
+            assert (
+                news.told[first + 1 : first + 3]
+                == [*["lost writes"] * news.set_backs, "lost track", "confirmed"][:2]
+            )
 
             # and from there on all goes on
             other.plain.set("after", entry())
@@ -557,6 +721,7 @@ class TestBreaks:
             at_once.execute()
 
         eventually(lambda: news.losses or news.invalidated_tags)
+        assert news.set_backs == 0
 
     def test_one_that_was_trimmed_behind_us_is_the_same(
         self, far: Far, other: Far, server: redis.Redis, log_at: str

@@ -16,12 +16,14 @@ class Failed extends Error {
 
 async function ask(path, method = "GET", body) {
   const headers = { "X-Layercache-Admin": "1", Accept: "application/json" };
-  if (token) headers.Authorization = `Bearer ${token}`;
+  const used = token;
+  if (used) headers.Authorization = `Bearer ${used}`;
   if (body !== undefined) headers["Content-Type"] = "application/json";
   const response = await fetch(path, { method, headers, body: body && JSON.stringify(body), cache: "no-store", credentials: "omit" });
   const answer = await response.json().catch(() => ({}));
   if (response.ok || (path === "health" && "ready" in answer)) return answer;
-  if (response.status === 401 && !$("ask").open) { token = ""; $("ask").showModal(); }
+  // what is refused late, for a token that was replaced meanwhile, says nothing of the new one
+  if (response.status === 401 && used === token && !$("ask").open) { token = ""; $("ask").showModal(); }
   throw new Failed(response.status, answer);
 }
 
@@ -306,7 +308,6 @@ async function explain(key) {
   const name = selected;
   const found = await ask(at(name, `keys/${encodeURIComponent(key)}${$("value").checked ? "?value=true" : ""}`));
   if (name !== selected) return;
-  notice("");
   inspected = key;
   $("delete").disabled = false;
   const rows = found.layers.map((layer) => {
@@ -355,7 +356,7 @@ async function change(path, method, body, said) {
 
 $("list").addEventListener("submit", (event) => { event.preventDefault(); list(false).catch(complain); });
 $("more").addEventListener("click", () => list(true).catch(complain));
-$("inspect").addEventListener("submit", (event) => { event.preventDefault(); explain($("key").value).catch(complain); });
+$("inspect").addEventListener("submit", (event) => { event.preventDefault(); notice(""); explain($("key").value).catch(complain); });
 $("delete").addEventListener("click", async () => {
   const name = selected, key = inspected;
   if (!await confirmed("Delete this key?", `${key}, from every layer of ${name}.`, "Delete")) return;
