@@ -19,13 +19,14 @@ from layercache.spi import Backend, Change, KeySpace, Opening
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from layercache.alerts import Hook
     from layercache.config import Settings
     from layercache.entry import Entry
     from layercache.events import Events, Invalidation
     from layercache.face import Cache
     from layercache.windows import Sampler, Window
 
-__all__ = ["Caches", "aclose", "aemit", "cache", "close", "configure", "emit", "get_cache", "on"]
+__all__ = ["Caches", "aclose", "aemit", "cache", "close", "configure", "emit", "get_cache", "on", "on_alert"]
 
 Source: TypeAlias = "str | Path | Mapping[str, Any] | None"
 
@@ -61,6 +62,7 @@ class Caches:
         self._health: dict[str, Any] = {}  # by backend
         self._opened: dict[str, Cache[Any]] = {}
         self._sampler: Sampler | None = None
+        self._alert_hooks: list[Hook] = []
         self._events = Events()
         for name, cache in self.settings.caches.items():
             for event, declared in cache.events.items():
@@ -76,6 +78,8 @@ class Caches:
         with self._lock:
             if name not in self._opened:
                 self._opened[name] = self._open(name)
+                if self.settings.alerts.is_wanted:
+                    self._sampling()
             return self._opened[name]
 
     def __iter__(self) -> Iterator[str]:
@@ -100,15 +104,44 @@ class Caches:
         """
         cache = self[name]
         with self._lock:
-            if self._sampler is None:
-                from layercache.windows import Sampler
-
-                known = ref(self)  # a world that nobody has any more is not kept by the sampler's thread
-                self._sampler = Sampler(lambda: world.opened if (world := known()) is not None else [])
-                self._sampler.start()
-                finalize(self, self._sampler.end).atexit = False
-            sampler = self._sampler
+            sampler = self._sampling()
         return sampler.windows(cache)
+
+    def _sampling(self) -> Sampler:
+        """Return what looks at the counters now and then, begun at the first call, under the lock."""
+        if self._sampler is None:
+            from layercache.windows import Sampler
+
+            known = ref(self)  # a world that nobody has any more is not kept by the sampler's thread
+            then = None
+            if self.settings.alerts.is_wanted:
+                from layercache.alerts import Alerts
+
+                hooks: Callable[[], Iterable[Hook]] = lambda: (  # noqa: E731
+                    world._hooks() if (world := known()) is not None else ()  # noqa: SLF001
+                )
+                then = Alerts(self.settings.alerts, hooks).check
+            self._sampler = Sampler(lambda: world.opened if (world := known()) is not None else [], then=then)
+            self._sampler.start()
+            finalize(self, self._sampler.end).atexit = False
+        return self._sampler
+
+    def on_alert(self, hook: Hook) -> Hook:
+        """Have `hook` called with an `Alert` when one of `[default.alerts]` begins, and when it ends; return it, so that
+        this can decorate it.
+
+        It is called on a daemon thread, one alert after the other; what it raises is logged. In the child of a fork it
+        is called as well, with the alerts of that process.
+        """
+        self._alert_hooks.append(hook)
+        return hook
+
+    def _hooks(self) -> list[Hook]:
+        if self is not _default:
+            return list(self._alert_hooks)
+        from layercache.alerts import of_the_process
+
+        return [*self._alert_hooks, *of_the_process]
 
     # -- events
 
@@ -264,6 +297,8 @@ class Caches:
             backend.after_fork()
         for opened in self._opened.values():
             opened._after_fork(threading.Lock)  # noqa: SLF001
+        if self._opened and self.settings.alerts.is_wanted:
+            self._sampling()
 
     def __enter__(self) -> Self:
         return self
@@ -367,6 +402,18 @@ def on(event: str, *, tags: Iterable[str], cache: str = "default", soft: bool = 
     if world is not None and cache not in world:
         raise world._unknown(cache)  # noqa: SLF001
     of_the_process.declare(event, cache, tags, soft=soft)
+
+
+def on_alert(hook: Hook) -> Hook:
+    """Have `hook` called with an `Alert` when one of `[default.alerts]` begins, and when it ends, of the caches of
+    `get_cache`; return it, so that this can decorate it.
+
+    For the top of a module: it needs no settings yet, and holds for as long as the process lives, as `on` does.
+    """
+    from layercache.alerts import of_the_process
+
+    of_the_process.append(hook)
+    return hook
 
 
 def emit(event: str, /, **fields: Any) -> list[Invalidation]:
