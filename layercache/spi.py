@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
     from layercache.codecs.dictionaries import Dictionaries
-    from layercache.sights import KeyPage, LeaseSight, Sight, TagSight
+    from layercache.sights import Curve, KeyPage, Lapse, LeaseSight, Sight, TagSight
 
 __all__ = [
     "Backend",
@@ -51,7 +51,7 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     # what operators see of a store, nobody needs whom they do not ask
-    if name not in {"KeyPage", "LeaseSight", "Sight", "TagSight"}:
+    if name not in {"Curve", "KeyPage", "Lapse", "LeaseSight", "Sight", "TagSight"}:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from layercache import sights
 
@@ -84,55 +84,6 @@ class Lease(NamedTuple):
     stamps: Stamps = ()
     mark: bytes | None = None
     token: Any = None
-
-
-class Lapse(NamedTuple):
-    """Reads that found nothing as the ttl had ended, of keys that begin alike. Counts are estimates from a sample.
-
-    Attributes:
-        prefix: up to and with the first colon.
-        ttl: seconds, of the last of them.
-        reads: of such keys, in all.
-        lapsed: how many found that the ttl had ended.
-        median, most: seconds after the end within which half of these, and nine in ten, came.
-    """
-
-    prefix: str
-    ttl: float
-    reads: float
-    lapsed: float
-    median: float
-    most: float
-
-
-class Curve(NamedTuple):
-    """What share of the reads would have been hits with less memory, and with more: a miss-ratio curve, the other way
-    up, as an LRU cache would have it.
-
-    Attributes:
-        points: pairs of a multiple of the memory there is, ascending, and the share, 0.0 to 1.0.
-        entries: how many the memory there is has room for.
-        reads: that it was learnt from; older ones count less.
-        sampled: how many of these were looked at.
-        lapses: where the ttl is what makes for misses, not the memory; the most first.
-    """
-
-    points: tuple[tuple[float, float], ...]
-    entries: int
-    reads: int
-    sampled: int
-    lapses: tuple[Lapse, ...] = ()
-
-    def at(self, memory: float) -> float:
-        """Return the share with so many times the memory there is; between two points, on the line from one to the
-        other."""
-        lower = (0.0, 0.0)
-        for point in self.points:
-            if memory <= point[0]:
-                part = (memory - lower[0]) / (point[0] - lower[0])
-                return lower[1] + part * (point[1] - lower[1])
-            lower = point
-        return lower[1]
 
 
 class NearRecord(Protocol):

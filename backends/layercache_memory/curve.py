@@ -7,8 +7,8 @@ since then, divided by the share of keys that is looked at, is how large an LRU 
 What is different here, as a hit must not pay for it:
 
 - *Hits are seen late.* A record counts its hits itself; here we look how many those of the sample had since we looked
-  last, which is every few misses. So the order is exact between two looks, and within one it is taken that each key's
-  reads were spread evenly: then its first came the earlier, and its last the later, the more there were.
+  last, which is every few misses. So the order is exact from one look to the next; between two it is taken that reads
+  came at random, each key's as often as it was read: its first the earlier, and its last the later, the more there were.
 - *Order beyond what is asked for is forgotten.* Keys that only more than ten times the memory would have kept are let
   go, the oldest first; until there are as many, the threshold is lowered instead, as in the paper.
 - *A ttl is no matter of memory.* Who finds that an entry's time was over, or that it was deleted or invalidated,
@@ -23,7 +23,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable
-from math import inf, log2
+from math import exp, inf, log, log2
 from typing import Final
 
 from layercache.spi import Curve, Lapse
@@ -40,6 +40,9 @@ _LOWERED: Final = 0.95
 _EVENTS: Final = 8  # misses and new entries of the sample between two looks, or a sixty-fourth of its entries
 _STEPS: Final = 8  # buckets of distances for each doubling
 _BUCKETS: Final = 32 * _STEPS
+_GAPS: Final = tuple(-log(1.0 - (number + 0.5) / 8) for number in range(8))  # eighths of times until something happens
+_EXACT: Final = 12
+_RATIO: Final = 1.3
 _REMEMBERED: Final = 100_000.0  # reads of the sample: then each counts half
 _MOST_PREFIXES: Final = 256
 _LONGEST_PREFIX: Final = 80
@@ -157,6 +160,7 @@ class CurveSketch:
         seen = self._seen.get(place)
         if seen is None:
             self._cold += 1
+            self._prefix_of(place).reads += 1
             return
         seen.prefix.reads += 1
         now = self._now()
@@ -290,16 +294,35 @@ class CurveSketch:
         for seen in used:
             near[bucket(self._distance(seen))] += 1
             self._move(seen)
-        less = sum(map(_uses, used)) + self._missed
-        for before, seen in enumerate(used):
-            uses = seen.uses
-            less -= uses
-            if uses > 1:  # between two of its reads were those who are read as often, and some of the others
-                near[bucket(before + less / uses)] += uses - 1
-            seen.prefix.reads += uses
+        if used[0].uses > 1:
+            self._count_repeated(used)
+        for seen in used:
+            seen.prefix.reads += seen.uses
             seen.uses = 0
         for at, seen in zip(self._order[-len(used) :], reversed(used), strict=True):
             seen.at, self._by_turn[at] = at, seen
+
+    def _count_repeated(self, used: list[_Seen]) -> None:
+        """Count the reads of each key but its first: between two of them each other one was read or not, as likely as
+        it is read often."""
+        alike: dict[int, list[int]] = {}  # by about how often they were read: how many, and their reads but the first
+        for seen in used:
+            uses = seen.uses
+            if uses > _EXACT:
+                uses = int(_RATIO ** round(log(uses, _RATIO)))
+            group = alike.setdefault(uses, [0, 0])
+            group[0] += 1
+            group[1] += seen.uses - 1
+        others = [(uses, group[0]) for uses, group in alike.items()]
+        others.append((1, self._missed))
+        for uses, (_, repeated) in alike.items():
+            if not repeated:
+                continue
+            for gap in _GAPS:
+                part = min(gap / uses, 1.0)  # of the time between two looks
+                distance = sum([number * (1.0 - exp(-each * part)) for each, number in others])
+                itself = 1.0 - exp(-uses * part)
+                self._near[self._bucket(distance - itself)] += repeated / len(_GAPS)
 
     # -- the curve
 

@@ -14,12 +14,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from threading import Lock
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from layercache_memory.curve import CurveSketch
 from layercache_memory.deadlines import Deadlines
 from layercache_memory.policies.base import GONE, Policy
 from layercache_memory.record import Home, Record
+
+if TYPE_CHECKING:
+    from layercache_memory.curve import CurveSketch
 
 __all__ = ["UNIT", "Storage"]
 
@@ -56,7 +58,11 @@ class Storage:
         self.entries = self.units = 0
         self.evictions = self.expirations = self.refusals = 0
         self.homes: list[Home] = []
-        self.curve = CurveSketch(now, self.capacity, min(max_entries, max_bytes // _AVERAGE + 1)) if curve else None
+        self.curve: CurveSketch | None = None
+        if curve:
+            from layercache_memory.curve import CurveSketch
+
+            self.curve = CurveSketch(now, self.capacity, min(max_entries, max_bytes // _AVERAGE + 1))
 
     def serve(self, home: Home) -> None:
         """Keep records of this key space too."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from layercache.core.outbox import Outbox, Owed
 from layercache.core.port import Port
@@ -13,7 +13,10 @@ from layercache.core.tickets import Ticket, Tickets
 from layercache.core.times import Histogram, Times
 from layercache.entry import CACHE_TAG, Entry, Stamps
 from layercache.errors import BackendError
-from layercache.spi import Change, Curve, KeySpace, Lease, LeasingKeySpace
+from layercache.spi import Change, KeySpace, Lease, LeasingKeySpace
+
+if TYPE_CHECKING:
+    from layercache.spi import Curve
 
 __all__ = ["LEVELS", "Health", "Layer", "LayerStats"]
 
