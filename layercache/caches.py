@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from layercache.alerts import Hook
     from layercache.config import Settings
+    from layercache.core.watching import Watcher
     from layercache.entry import Entry
     from layercache.events import Events, Invalidation
     from layercache.face import Cache
@@ -63,6 +64,7 @@ class Caches:
         self._opened: dict[str, Cache[Any]] = {}
         self._sampler: Sampler | None = None
         self._alert_hooks: list[Hook] = []
+        self._watcher: Watcher | None = None
         self._events = Events()
         for name, cache in self.settings.caches.items():
             for event, declared in cache.events.items():
@@ -77,7 +79,8 @@ class Caches:
         name = name.lower()
         with self._lock:
             if name not in self._opened:
-                self._opened[name] = self._open(name)
+                opened = self._opened[name] = self._open(name)
+                opened.watch(self._watching())
                 if self.settings.alerts.is_wanted:
                     self._sampling()
             return self._opened[name]
@@ -125,6 +128,20 @@ class Caches:
             self._sampler.start()
             finalize(self, self._sampler.end).atexit = False
         return self._sampler
+
+    def watch(self, watcher: Watcher | None) -> None:
+        """Have `watcher` told of each load and each far operation, of caches that are opened later as well; None:
+        nobody. For integrations."""
+        with self._lock:
+            self._watcher = watcher
+            self._watch_opened()
+
+    def _watch_opened(self) -> None:
+        for cache in self.opened:
+            cache.watch(self._watching())
+
+    def _watching(self) -> Watcher | None:
+        return self._watcher or (_watcher_of_the_process if self is _default else None)
 
     def on_alert(self, hook: Hook) -> Hook:
         """Have `hook` called with an `Alert` when one of `[default.alerts]` begins, and when it ends; return it, so that
@@ -488,6 +505,19 @@ def default_caches() -> Caches:
                 _default = Caches()
             world = _default
     return world
+
+
+_watcher_of_the_process: Watcher | None = None
+
+
+def watch_default(watcher: Watcher | None) -> None:
+    """As `Caches.watch`, of the world behind `get_cache`, whatever its settings are. For integrations."""
+    global _watcher_of_the_process  # noqa: PLW0603
+    _watcher_of_the_process = watcher
+    world = _default
+    if world is not None:
+        with world._lock:  # noqa: SLF001
+            world._watch_opened()  # noqa: SLF001
 
 
 class _DefaultCache:

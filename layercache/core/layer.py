@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -11,6 +11,7 @@ from layercache.core.outbox import Outbox, Owed
 from layercache.core.port import Port
 from layercache.core.tickets import Ticket, Tickets
 from layercache.core.times import Histogram, Times
+from layercache.core.watching import Watcher
 from layercache.entry import CACHE_TAG, Entry, Stamps
 from layercache.errors import BackendError
 from layercache.spi import Change, KeySpace, Lease, LeasingKeySpace
@@ -513,6 +514,12 @@ class Layer:
         if not self.forgiving:
             raise error
 
+    def watch(self, cache: str, watcher: Watcher | None) -> None:
+        """Have `watcher` told of the operations that are timed."""
+        for op, times in (("read", self.read_times), ("write", self.write_times)):
+            if times is not None:
+                times.heard = None if watcher is None else _heard(watcher, cache, self, op)
+
     def stats(self) -> LayerStats:
         """Return the counters. Hits without a lock are counted by the records themselves, once for a chain and its
         nearest layer."""
@@ -540,16 +547,28 @@ class Layer:
         )
 
 
+def _heard(watcher: Watcher, cache: str, layer: Layer, op: str) -> Callable[[float, float, bool], None]:
+    def heard(began: float, seconds: float, failed: bool) -> None:
+        watcher.operated(cache, layer.name, layer.type, op, began, seconds, failed=failed)
+
+    return heard
+
+
 def _timed(port: Port, times: Histogram | None, operation: Coroutine[Any, Any, R]) -> Coroutine[Any, Any, R]:
     return operation if times is None else _measured(port, times, operation)
 
 
 async def _measured(port: Port, times: Histogram, operation: Coroutine[Any, Any, R]) -> R:
-    began = port.now()
+    began, failed = port.now(), True
     try:
-        return await operation
+        result = await operation
+        failed = False
+        return result
     finally:
-        times.add(port.now() - began)
+        seconds = port.now() - began
+        times.add(seconds)
+        if times.heard is not None:
+            times.heard(began, seconds, failed)
 
 
 async def _answer(operation: Coroutine[Any, Any, R]) -> tuple[bool, R]:
