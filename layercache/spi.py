@@ -24,14 +24,16 @@ if TYPE_CHECKING:
 
     from layercache.codecs.dictionaries import Dictionaries
     from layercache.codecs.seals import SealKey
-    from layercache.sights import KeyPage, LeaseSight, Sight, TagSight
+    from layercache.sights import Curve, KeyPage, Lapse, LeaseSight, Sight, TagSight
 
 __all__ = [
     "Backend",
     "Change",
+    "Curve",
     "Finding",
     "KeyPage",
     "KeySpace",
+    "Lapse",
     "Lease",
     "LeaseSight",
     "LeasingKeySpace",
@@ -51,7 +53,7 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     # what operators see of a store, nobody needs whom they do not ask
-    if name not in {"KeyPage", "LeaseSight", "Sight", "TagSight"}:
+    if name not in {"Curve", "KeyPage", "Lapse", "LeaseSight", "Sight", "TagSight"}:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from layercache import sights
 
@@ -298,6 +300,11 @@ class KeySpace(ABC):
     def gauges(self) -> Mapping[str, int | float]:
         """Return what this key space can say of itself without I/O, such as `entries`, `bytes`, `evictions`."""
         return {}
+
+    def curve(self) -> Curve | None:
+        """Return what the hit rate would be with less and with more memory, without I/O; None where nobody keeps book
+        of it."""
+        return None
 
     def layers(self) -> Sequence[Any]:
         """Return the layers (`core.layer.Layer`) that this key space is made of; only a chain has any."""

@@ -9,6 +9,7 @@ import typer
 
 from layercache import __version__
 from layercache.cli.admin import admin
+from layercache.cli.advise import advise
 from layercache.cli.doctor import doctor
 from layercache.cli.purge import purge
 from layercache.cli.training import train_dictionary
@@ -57,6 +58,7 @@ def check(settings: SettingsFile = None, environment: Environment = None, as_jso
 
 
 app.command()(admin)
+app.command()(advise)
 app.command()(doctor)
 app.command()(purge)
 app.command()(train_dictionary)
