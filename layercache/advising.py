@@ -89,7 +89,9 @@ def _of_curve(layer: LayerStats, curve: Curve) -> Iterator[Advice]:
         yield Advice("memory", layer.name, text, f"raise max_entries and max_bytes in {bound}, by much")
     elif now - half < _LOSS and layer.evictions:
         text = f"half the memory ({entries} now) would answer as many of the reads"
-        yield Advice("memory", layer.name, text, f"lower max_entries or max_bytes in {bound}, if it is needed")
+        yield Advice(
+            "memory", layer.name, text, f"lower max_entries or max_bytes in {bound}, if it is needed"
+        )
 
 
 def _of_ttls(opened: list[CacheStats]) -> Iterator[Advice]:

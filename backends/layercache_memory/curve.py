@@ -40,7 +40,9 @@ _LOWERED: Final = 0.95
 _EVENTS: Final = 8  # misses and new entries of the sample between two looks, or a sixty-fourth of its entries
 _STEPS: Final = 8  # buckets of distances for each doubling
 _BUCKETS: Final = 32 * _STEPS
-_GAPS: Final = tuple(-log(1.0 - (number + 0.5) / 8) for number in range(8))  # eighths of times until something happens
+_GAPS: Final = tuple(
+    -log(1.0 - (number + 0.5) / 8) for number in range(8)
+)  # eighths of times until something happens
 _EXACT: Final = 12
 _RATIO: Final = 1.3
 _REMEMBERED: Final = 100_000.0  # reads of the sample: then each counts half
@@ -305,7 +307,9 @@ class CurveSketch:
     def _count_repeated(self, used: list[_Seen]) -> None:
         """Count the reads of each key but its first: between two of them each other one was read or not, as likely as
         it is read often."""
-        alike: dict[int, list[int]] = {}  # by about how often they were read: how many, and their reads but the first
+        alike: dict[
+            int, list[int]
+        ] = {}  # by about how often they were read: how many, and their reads but the first
         for seen in used:
             uses = seen.uses
             if uses > _EXACT:
@@ -358,7 +362,9 @@ class CurveSketch:
         found = [prefix for prefix in self._prefixes.values() if prefix.home is home and prefix.lapses >= 1]
         found.sort(key=lambda prefix: -prefix.lapses)
         return tuple(
-            Lapse(each.name, each.life, each.reads / share, each.lapses / share, each.late(0.5), each.late(0.9))
+            Lapse(
+                each.name, each.life, each.reads / share, each.lapses / share, each.late(0.5), each.late(0.9)
+            )
             for each in found
         )
 
