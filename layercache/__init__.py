@@ -18,6 +18,7 @@ from layercache.errors import (
     BackendTimeout,
     CacheClosed,
     CacheError,
+    CannotList,
     CircuitOpen,
     ConfigError,
     DecodeError,
@@ -45,10 +46,12 @@ from layercache.keys import make_key
 if TYPE_CHECKING:
     from layercache.callables import AsyncCachedFunction, CachedFunction
     from layercache.core.context import LoadContext, NotModified, current_load
+    from layercache.core.explaining import Explanation, LayerSight
     from layercache.core.layer import LayerStats
     from layercache.core.policy import LoadOptions
     from layercache.events import Invalidation
     from layercache.face import Cache, CacheStats
+    from layercache.spi import KeyPage
     from layercache.warming import Schedule, WarmReport
 
 __all__ = [
@@ -63,15 +66,19 @@ __all__ = [
     "CacheStats",
     "CachedFunction",
     "Caches",
+    "CannotList",
     "CircuitOpen",
     "ConfigError",
     "DecodeError",
     "EncodeError",
+    "Explanation",
     "InvalidKey",
     "InvalidOption",
     "InvalidTtl",
     "Invalidation",
     "KeyNotFound",
+    "KeyPage",
+    "LayerSight",
     "LayerStats",
     "LoadContext",
     "LoadOptions",
@@ -112,6 +119,9 @@ _LATE = {
     "Cache": "face",
     "CacheStats": "face",
     "CachedFunction": "callables",
+    "Explanation": "core.explaining",
+    "KeyPage": "spi",
+    "LayerSight": "core.explaining",
     "Invalidation": "events",
     "LayerStats": "core.layer",
     "LoadContext": "core.context",

@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeAlias, cast
-from weakref import WeakSet
+from weakref import WeakSet, finalize, ref
 
 from layercache.errors import CacheClosed, CacheError, UnknownCache, UnknownEvent
 from layercache.spi import Backend, Change, KeySpace, Opening
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from layercache.entry import Entry
     from layercache.events import Events, Invalidation
     from layercache.face import Cache
+    from layercache.windows import Sampler, Window
 
 __all__ = ["Caches", "aclose", "aemit", "cache", "close", "configure", "emit", "get_cache", "on"]
 
@@ -55,10 +56,11 @@ class Caches:
 
         self.settings: Settings = read_settings(settings, environment)
         self._now = now
-        self._lock = threading.RLock()  # guards _backends and _opened
+        self._lock = threading.RLock()  # guards the three below
         self._backends: dict[str, Backend] = {}
         self._health: dict[str, Any] = {}  # by backend
         self._opened: dict[str, Cache[Any]] = {}
+        self._sampler: Sampler | None = None
         self._events = Events()
         for name, cache in self.settings.caches.items():
             for event, declared in cache.events.items():
@@ -85,6 +87,28 @@ class Caches:
 
     def __contains__(self, name: object) -> bool:
         return isinstance(name, str) and name.lower() in self.settings.caches
+
+    @property
+    def opened(self) -> list[Cache[Any]]:
+        """The caches that are open now."""
+        return list(self._opened.values())
+
+    def windows(self, name: str) -> dict[str, Window]:
+        """Return what the cache of that name did in the last minute, five minutes and hour: "1m", "5m" and "1h".
+
+        Counted since the first call of this for any of the caches; until then nobody pays for it, and later on no hit.
+        """
+        cache = self[name]
+        with self._lock:
+            if self._sampler is None:
+                from layercache.windows import Sampler
+
+                known = ref(self)  # a world that nobody has any more is not kept by the sampler's thread
+                self._sampler = Sampler(lambda: world.opened if (world := known()) is not None else [])
+                self._sampler.start()
+                finalize(self, self._sampler.end).atexit = False
+            sampler = self._sampler
+        return sampler.windows(cache)
 
     # -- events
 
@@ -227,11 +251,15 @@ class Caches:
             # those that are made of others were opened after these, and may still need them
             backends = list(self._backends.values())[::-1]
             self._backends = {}
+            if self._sampler is not None:
+                self._sampler.end()
+                self._sampler = None
         return backends
 
     def _after_fork(self) -> None:
         # a lock may have been held by a thread of the parent, which does not run here
         self._lock = threading.RLock()
+        self._sampler = None
         for backend in self._backends.values():
             backend.after_fork()
         for opened in self._opened.values():
@@ -317,7 +345,7 @@ def get_cache(name: str = "default") -> Cache[Any]:
     The same object each time, for sync and async use. Raises `ConfigError` when the settings cannot be right, and
     `UnknownCache`, with the nearest names, for one they do not define.
     """
-    return _world()[name]
+    return default_caches()[name]
 
 
 def on(event: str, *, tags: Iterable[str], cache: str = "default", soft: bool = False) -> None:
@@ -352,7 +380,7 @@ def emit(event: str, /, **fields: Any) -> list[Invalidation]:
     """
     from layercache.events import of_the_process
 
-    world = _world()
+    world = default_caches()
     return world._emit(event, fields, (world._events, of_the_process))  # noqa: SLF001
 
 
@@ -360,7 +388,7 @@ async def aemit(event: str, /, **fields: Any) -> list[Invalidation]:
     """As `emit`, without blocking the event loop."""
     from layercache.events import of_the_process
 
-    world = _world()
+    world = default_caches()
     return await world._aemit(event, fields, (world._events, of_the_process))  # noqa: SLF001
 
 
@@ -403,7 +431,8 @@ def _taken() -> Caches | None:
     return world
 
 
-def _world() -> Caches:
+def default_caches() -> Caches:
+    """Return the world behind `get_cache`, made from the settings of this process at its first use."""
     global _default  # noqa: PLW0603
     world = _default
     if world is None:

@@ -28,12 +28,24 @@ from layercache import seeds
 from layercache.core.policy import Plan, Policy, Refresh, checked_tags
 from layercache.errors import ConfigError, Fault, InvalidOption, UnknownBackend, suggestion
 from layercache.events import tag_template
-from layercache.options import Count, Deadline, Duration, Patience, Ratio, Span, checked, options, plain
+from layercache.options import (
+    Count,
+    Deadline,
+    Duration,
+    Patience,
+    Ratio,
+    Secret,
+    Span,
+    checked,
+    options,
+    plain,
+)
 from layercache.registry import backend_named, backend_names
 from layercache.sources import Tables, Unreadable, cast, files_beside, found_file, parsed, variables
 from layercache.spi import Backend, Opening
 
 __all__ = [
+    "AdminSettings",
     "BackendSettings",
     "CacheSettings",
     "EventSettings",
@@ -43,11 +55,12 @@ __all__ = [
     "read_settings",
 ]
 
-SECTIONS: Final = ("backends", "caches")
+SECTIONS: Final = ("backends", "caches", "admin")
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9_.-]*")
 _LOGIN: Final = re.compile(
     r"(?<=://)[^\s'\"]*(?=@)|(?<=password=)[^\s'\"&]+"
 )  # in a URL given where a name belongs
+_SHORTEST_TOKEN: Final = 32
 _DEEPEST: Final = 8  # what stands below is taken as it is; a table may hold itself
 
 M = TypeVar("M")
@@ -164,6 +177,35 @@ class CacheSettings:
         return Policy(base, patterns, self.max_key_bytes)
 
 
+def _token(token: Secret) -> Secret:
+    text = token.get_secret_value()
+    if len(text) < _SHORTEST_TOKEN:
+        raise ValueError(
+            f"is too short for a token: {_SHORTEST_TOKEN} characters or more, such as `openssl rand -hex 32` prints"
+        )
+    if not text.isascii() or not text.isprintable() or " " in text:
+        raise ValueError("is no token: it has to be made of ASCII letters, digits and signs, without blanks")
+    return token
+
+
+Token = Annotated[Secret, AfterValidator(_token)]
+
+
+@options
+class AdminSettings:
+    """What the settings say of the management API and the dashboard.
+
+    Attributes:
+        read_token: who sends it may look. Without any token only clients of this same machine are served.
+        write_token: who sends it may look, delete, invalidate, clear and warm as well.
+        show_values: whether cached values are shown, to who asks for them.
+    """
+
+    read_token: Token | None = None
+    write_token: Token | None = None
+    show_values: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class BackendSettings:
     """What the settings say of one backend: its type, the class behind that, and its checked options.
@@ -191,12 +233,14 @@ class Settings:
         origin: the file they were read from, or what stood in for one.
         environment: the environment that was chosen.
         backends, caches: by name, in the order of the file.
+        admin: of the management API.
     """
 
     origin: str
     environment: str
     backends: dict[str, BackendSettings]
     caches: dict[str, CacheSettings]
+    admin: AdminSettings = field(default_factory=AdminSettings)
 
 
 def read_settings(
@@ -224,14 +268,17 @@ def read_settings(
 def effective(settings: Settings) -> dict[str, Any]:
     """Return the settings in force as tables ready for JSON or TOML.
 
-    Every default is filled in, what is not set is left out; durations and sizes are text, secrets are asterisks.
+    Every default is filled in, what is not set is left out; durations and sizes are text, secrets are asterisks. There
+    is no table of the management API where nothing is said of it.
     """
+    admin = {} if settings.admin == AdminSettings() else {"admin": plain(settings.admin)}
     return {
         "backends": {
             name: {"type": backend.type, **plain(backend.options)}
             for name, backend in settings.backends.items()
         },
         "caches": {name: plain(cache) for name, cache in settings.caches.items()},
+        **admin,
     }
 
 
@@ -419,6 +466,7 @@ class _Check:
         backends = {name: self._backend(name, table) for name, table in self.backends.items()}
         self._check_together(backends)
         caches = {name: self._cache(name, table) for name, table in self.caches.items()}
+        admin = self._admin()
         if self.faults:
             raise self.reading.error()
         return Settings(
@@ -426,6 +474,7 @@ class _Check:
             self.reading.environment,
             {name: backend for name, backend in backends.items() if backend is not None},
             {name: cache for name, cache in caches.items() if cache is not None},
+            admin or AdminSettings(),
         )
 
     def _named(self, section: str) -> Iterator[tuple[str, Tables]]:
@@ -541,7 +590,19 @@ class _Check:
         tables = self.reading.tables.get("backends")
         return tables if isinstance(tables, dict) else {}
 
-    # -- both
+    # -- the management API
+
+    def _admin(self) -> AdminSettings | None:
+        table = self.reading.tables.get("admin", {})
+        if not isinstance(table, dict):
+            self._fault("admin", "has to be a table of settings, not a single value")
+            return None
+        made = self._checked(AdminSettings, table, "admin")
+        if made is not None and made.read_token is not None and made.read_token == made.write_token:
+            self._fault("admin.write_token", "is the same as `read_token`: who may look could write")
+        return made
+
+    # -- all of them
 
     def _checked(self, model: type[M], values: Tables, path: str) -> M | None:
         made, faults = checked(model, values, path, origin=self.reading.origin_of)

@@ -15,6 +15,7 @@
     ├── WrongFields               an event is emitted with other fields than its tags name (also a TypeError)
     ├── KeyNotFound               `incr` or `decr` of a key that is not there (also a ValueError)
     ├── NotACounter               `incr` or `decr` of something that is no integer (also a TypeError)
+    ├── CannotList                the backend cannot list its keys
     ├── EncodeError               a value that the cache's codec cannot carry
     │   └── ValueTooLarge         its encoded form is larger than `max_value_bytes`
     ├── DecodeError               bytes that are no value; inside the library this is a miss
@@ -39,6 +40,7 @@ __all__ = [
     "BackendTimeout",
     "CacheClosed",
     "CacheError",
+    "CannotList",
     "CircuitOpen",
     "ConfigError",
     "DecodeError",
@@ -218,6 +220,13 @@ class NotACounter(CacheError, TypeError):
     def __init__(self, key: str, kind: str) -> None:
         super().__init__(f"{key!r} holds a {kind}; only an int can be incremented")
         self.key, self.kind = key, kind
+
+
+class CannotList(CacheError):
+    """The backend cannot list its keys."""
+
+    def __init__(self) -> None:
+        super().__init__("this backend cannot list its keys; those of the types memory, redis and chain can")
 
 
 class EncodeError(CacheError):

@@ -7,29 +7,36 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass
-from functools import partial
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, Unpack, cast, overload
+from dataclasses import asdict, dataclass, field, fields, replace
+from functools import partial, reduce
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, Unpack, cast, overload
 
 from layercache.codecs.normal import NormalForm, TypedForm
 from layercache.core.context import LoadContext
+from layercache.core.explaining import Explanation, explained
 from layercache.core.layer import Layer, LayerStats
 from layercache.core.loading import Loading
 from layercache.core.policy import NOTHING, CallOptions, LoadOptions, Overrides, Policy
+from layercache.core.times import Times
 from layercache.core.verbs import Verbs
 from layercache.core.warming import Item
 from layercache.durations import DEFAULT, Duration, Ttl
 from layercache.entry import MISSING
+from layercache.errors import InvalidOption
 from layercache.hits import hit_path, near_set
 from layercache.inline import InlinePort, run
 from layercache.loop import LoopPort
 
 if TYPE_CHECKING:
     from layercache.core.flights import Flights
+    from layercache.core.port import Port
     from layercache.decorator import Decorator
+    from layercache.spi import KeyPage, NearRecord
     from layercache.warming import Schedule, WarmReport
 
 __all__ = ["Cache", "CacheStats"]
+
+_MOST_LISTED: Final = 10_000
 
 T = TypeVar("T")
 D = TypeVar("D")
@@ -52,6 +59,7 @@ class CacheStats:
         fills_refused: loaded values that were not stored, as they were changed or invalidated since the load began.
         undecodable: entries that were there but no value of the wanted type, counted as misses besides.
         layers: where the reads were answered: one layer, or those of the chain, nearest first.
+        load_times: how long each load took, those that failed included.
     """
 
     name: str
@@ -67,12 +75,23 @@ class CacheStats:
     fills_refused: int
     undecodable: int
     layers: tuple[LayerStats, ...]
+    load_times: Times = field(default_factory=Times)
 
     @property
     def hit_rate(self) -> float:
         """Hits among all reads, 0.0 to 1.0; 0.0 before the first."""
         reads = self.hits + self.misses
         return self.hits / reads if reads else 0.0
+
+    def since(self, earlier: CacheStats) -> CacheStats:
+        """Return what was counted after `earlier`, of the same cache."""
+        counted = {
+            each.name: max(getattr(self, each.name) - getattr(earlier, each.name), 0)
+            for each in fields(self)
+            if each.name not in {"name", "layers", "load_times"}
+        }
+        layers = tuple(now.since(then) for now, then in zip(self.layers, earlier.layers, strict=True))
+        return replace(self, **counted, layers=layers, load_times=self.load_times.since(earlier.load_times))
 
     def as_dict(self) -> dict[str, Any]:
         """Return it all as plain dicts and lists, `hit_rate` included: for JSON."""
@@ -468,6 +487,43 @@ class Cache(Generic[T]):
     def _items(self, loader: Callable[[str], Any], keys: Iterable[str], overrides: Overrides) -> list[Item]:
         return [Item(key, partial(loader, key), overrides) for key in self._verbs.check_all(keys)]
 
+    # -- seen from outside
+
+    def explain(self, key: str, *, value: bool = False) -> Explanation:
+        """Return what each layer has under `key`, how fresh, who holds its lease, and what `get_or_set` would do now.
+
+        Counts nothing, changes nothing and never raises for a layer that fails; in each far layer it costs two round
+        trips. The value comes along where `value` says so.
+        """
+        return run(self._explained(self._inline, key, value))
+
+    async def aexplain(self, key: str, *, value: bool = False) -> Explanation:
+        """As `explain`, without blocking the event loop."""
+        return await self._explained(self._loop, key, value)
+
+    def _explained(self, port: Port, key: str, value: bool) -> Coroutine[Any, Any, Explanation]:
+        self._verbs.check(key)
+        plan, leading = self._policy.plan_for(key), self._loading.leading
+        return explained(port, self.name, key, self._layer, plan, self._flights, leading, value=value)
+
+    def list_keys(self, prefix: str = "", *, limit: int = 100, cursor: str = "") -> KeyPage:
+        """Return about `limit` of the keys that begin with `prefix`; of a chain, those in its farthest layer that
+        answers.
+
+        Args:
+            limit: 1 to 10,000. A page may hold a few more, or fewer and even none although there are more: it takes
+                bounded time, whatever there is.
+            cursor: that of the page before, for the next one; None in it says that there is none.
+
+        What is there from the first page to the last is on one of them, with some stores on several. Raises
+        `CannotList` where the store cannot, and `BackendError` where it fails.
+        """
+        return run(self._inline.list_keys(self._layer.space, *_listing(prefix, limit, cursor)))
+
+    async def alist_keys(self, prefix: str = "", *, limit: int = 100, cursor: str = "") -> KeyPage:
+        """As `list_keys`, without blocking the event loop."""
+        return await self._loop.list_keys(self._layer.space, *_listing(prefix, limit, cursor))
+
     # -- for the decorator, which has looked near already, and has its options checked
 
     def _load(self, key: str, loader: Callable[[], Any], overrides: Overrides) -> Any:
@@ -537,7 +593,18 @@ class Cache(Generic[T]):
             fills_refused=sum(each.refused for each in leading),
             undecodable=undecodable,
             layers=own.layers or (own,),
+            load_times=reduce(Times.together, [each.times.times() for each in leading]),
         )
+
+    def layer_stats(self) -> tuple[LayerStats, ...]:
+        """Return the counters of its layers, nearest first, without I/O."""
+        own = self._layer.stats()
+        return own.layers or (own,)
+
+    def near_records(self) -> Mapping[str, NearRecord] | None:
+        """Return what this process's memory holds of its keys, to be looked at only; None where it keeps none."""
+        near = self._layer.space.near
+        return None if near is None else near.records
 
     def close(self) -> None:
         """Close this cache: its verbs raise `CacheClosed` from now on, and `get_cache` opens it anew.
@@ -552,6 +619,12 @@ class Cache(Generic[T]):
 
     def __repr__(self) -> str:
         return f"<Cache {self.name!r} on {self._layer.name!r} ({self._layer.type})>"
+
+
+def _listing(prefix: str, limit: int, cursor: str) -> tuple[str, int, str]:
+    if not 1 <= limit <= _MOST_LISTED:
+        raise InvalidOption(f"a page has 1 to {_MOST_LISTED:,} keys, not {limit}")
+    return prefix, limit, cursor
 
 
 def _loader(loader: Any) -> Callable[..., Any]:

@@ -22,7 +22,7 @@ from layercache.core.flights import Flight, Party
 from layercache.core.tickets import Ticket
 from layercache.entry import Entry, Stamps
 from layercache.errors import WouldDeadlock
-from layercache.spi import Change, KeySpace, Lease, LeasingKeySpace
+from layercache.spi import Change, KeyPage, KeySpace, Lease, LeasingKeySpace, Sight
 
 if TYPE_CHECKING:
     from layercache.core.port import Port
@@ -132,6 +132,12 @@ class InlinePort(Chance):
         self, space: LeasingKeySpace, tags: Sequence[str], mark: bytes | None
     ) -> Stamps | None:
         return space.late_stamps(tags, mark)
+
+    async def explain(self, space: KeySpace, key: str) -> Sight:
+        return space.explain(key)
+
+    async def list_keys(self, space: KeySpace, prefix: str, limit: int, cursor: str) -> KeyPage:
+        return space.list_keys(prefix, limit, cursor)
 
     async def load(self, loader: Callable[[], Any], seconds: float) -> Any:
         value = loader()  # a thread cannot be stopped: who waits for it stops waiting after `seconds`

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from layercache.errors import InvalidKey
 
-__all__ = ["check_key", "key_part", "key_space_prefix", "make_key", "physical_key"]
+__all__ = ["check_key", "key_part", "key_space_prefix", "logical_key", "make_key", "physical_key"]
 
 # What has a meaning in keys, in the patterns of settings, or on a terminal, and what has no UTF-8.
 _RESERVED: Final = re.compile(r"[\x00-\x20\x7f-\xa0%:=,~*?\[\](){}\\'\"\u2028\u2029\ud800-\udfff]")
@@ -23,6 +23,7 @@ _RESERVED: Final = re.compile(r"[\x00-\x20\x7f-\xa0%:=,~*?\[\](){}\\'\"\u2028\u2
 _UNPHYSICAL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\s%{}\ud800-\udfff]")
 # What a prefix must not hold besides, so that no prefix reaches into another's key space.
 _UNPREFIXED: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\s%{}:*?\[\]\\\ud800-\udfff]")
+_ESCAPED: Final = re.compile(r"(?:%[0-9A-F]{2})+")
 _LONG_PART: Final = 120  # bytes; longer parts become a digest
 _LONG_HALF: Final = 480  # bytes; a longer resource, or all that follows it, becomes a digest
 _LONG_INT: Final = 4096  # bits; longer ints are spelled in hex, as CPython refuses 4300 decimal digits
@@ -79,6 +80,13 @@ def physical_key(key: str) -> str:
     """Return `key` without braces, blanks and control characters; different keys stay different."""
     # most have none, which takes half as long to see
     return key if _UNPHYSICAL.search(key) is None else _escape(_UNPHYSICAL, key)
+
+
+def logical_key(physical: str) -> str:
+    """Return the key that `physical_key` made this of; for what it never made, something that it made another of."""
+    return _ESCAPED.sub(
+        lambda match: bytes.fromhex(match[0].replace("%", "")).decode("utf-8", "replace"), physical
+    )
 
 
 def _escape(characters: re.Pattern[str], text: str) -> str:

@@ -15,7 +15,7 @@ from layercache.core.flights import Flight, LoadOverdue, Party
 from layercache.core.tickets import Ticket
 from layercache.entry import Entry, Stamps
 from layercache.inline import Chance
-from layercache.spi import Change, KeySpace, Lease, LeasingKeySpace
+from layercache.spi import Change, KeyPage, KeySpace, Lease, LeasingKeySpace, Sight
 
 if TYPE_CHECKING:
     from layercache.core.port import Port
@@ -98,6 +98,14 @@ class LoopPort(Chance):
         self, space: LeasingKeySpace, tags: Sequence[str], mark: bytes | None
     ) -> Coroutine[Any, Any, Stamps | None]:
         return space.alate_stamps(tags, mark)
+
+    def explain(self, space: KeySpace, key: str) -> Coroutine[Any, Any, Sight]:
+        return space.aexplain(key)
+
+    def list_keys(
+        self, space: KeySpace, prefix: str, limit: int, cursor: str
+    ) -> Coroutine[Any, Any, KeyPage]:
+        return space.alist_keys(prefix, limit, cursor)
 
     async def load(self, loader: Callable[[], Any], seconds: float) -> Any:
         if not iscoroutinefunction(loader):

@@ -17,29 +17,44 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Protocol, 
 
 from layercache.core.tickets import Fill, Ticket, Tickets
 from layercache.entry import Entry, Stamps
-from layercache.errors import CacheError
+from layercache.errors import CacheError, CannotList
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
     from layercache.codecs.dictionaries import Dictionaries
+    from layercache.sights import KeyPage, LeaseSight, Sight, TagSight
 
 __all__ = [
     "Backend",
     "Change",
     "Finding",
+    "KeyPage",
     "KeySpace",
     "Lease",
+    "LeaseSight",
     "LeasingKeySpace",
     "Listener",
     "Near",
     "NearRecord",
     "Opening",
     "Serializer",
+    "Sight",
     "Stage",
+    "TagSight",
     "Trained",
     "Transform",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    # what operators see of a store, nobody needs whom they do not ask
+    if name not in {"KeyPage", "LeaseSight", "Sight", "TagSight"}:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from layercache import sights
+
+    return getattr(sights, name)
+
 
 R = TypeVar("R")
 
@@ -211,7 +226,32 @@ class KeySpace(ABC):
         """Whether an invalidation of one of `keys` or `tags` has not reached everything that this is made of."""
         return False
 
+    # -- seen from outside, which counts nothing and changes nothing
+
+    def explain(self, key: str) -> Sight:
+        """Return what is under `key`, in bounded time; its value may be left out."""
+        from layercache.sights import Sight
+
+        return Sight(self.get(key))
+
+    def list_keys(self, prefix: str, limit: int, cursor: str) -> KeyPage:
+        """Return about `limit` of the keys that begin with `prefix`, in bounded time, so perhaps fewer or none.
+
+        Args:
+            cursor: "" for the first, then that of the page before, until there is none. What is there all the while is
+                returned at least once. Raises `InvalidOption` for one that is none.
+
+        Raises `CannotList` where the store cannot.
+        """
+        raise CannotList
+
     # -- the async twins
+
+    def aexplain(self, key: str) -> Coroutine[Any, Any, Sight]:
+        return self._twin(self.explain, key)
+
+    def alist_keys(self, prefix: str, limit: int, cursor: str) -> Coroutine[Any, Any, KeyPage]:
+        return self._twin(self.list_keys, prefix, limit, cursor)
 
     def aget(self, key: str) -> Coroutine[Any, Any, Entry | None]:
         return self._twin(self.get, key)
@@ -252,8 +292,6 @@ class KeySpace(ABC):
         import asyncio
 
         return await asyncio.to_thread(operation, *args)
-
-    # -- seen from outside
 
     def gauges(self) -> Mapping[str, int | float]:
         """Return what this key space can say of itself without I/O, such as `entries`, `bytes`, `evictions`."""
@@ -503,6 +541,10 @@ class Transform(Stage):
     @abstractmethod
     def encode(self, payload: bytes) -> bytes | None:
         """Return the transformed payload, or None to leave it as it is (the frame then omits the stage)."""
+
+    def dictionary_of(self, payload: bytes) -> int | None:
+        """Return the id of the dictionary that a payload of ours, perhaps cut off, needs; None where it needs none."""
+        return None
 
     @abstractmethod
     def decode(self, payload: bytes, max_bytes: int) -> bytes:

@@ -18,6 +18,7 @@ from layercache.errors import (
     BackendTimeout,
     CacheClosed,
     CacheError,
+    CannotList,
     CircuitOpen,
     ConfigError,
     DecodeError,
@@ -147,6 +148,11 @@ EXAMPLES: list[tuple[CacheError, dict[str, Any], str]] = [
             "the load of 'k' waits for itself; a loader must not ask for its own key, "
             "nor for one whose loader asks for it"
         ),
+    ),
+    (
+        CannotList(),
+        {},
+        "this backend cannot list its keys; those of the types memory, redis and chain can",
     ),
     (
         CacheClosed("stock"),

@@ -27,9 +27,10 @@ from layercache.core.outbox import Owed
 from layercache.core.port import Port
 from layercache.core.tickets import Ticket
 from layercache.entry import CACHE_TAG, Entry, Stamps
+from layercache.errors import BackendError, CannotList, InvalidOption
 from layercache.inline import InlinePort, run
 from layercache.loop import LoopPort
-from layercache.spi import Change, Lease, LeasingKeySpace
+from layercache.spi import Change, KeyPage, Lease, LeasingKeySpace, Sight
 from layercache_chain.hearing import Hearing, Trust
 
 __all__ = ["ChainSpace"]
@@ -279,7 +280,52 @@ class ChainSpace(LeasingKeySpace):
         for layer, ticket in zip(self._nearer, tickets, strict=False):
             layer.tickets.close(ticket)
 
+    # -- seen from outside
+
+    async def _explain(self, port: Port, key: str) -> Sight:
+        """Return what the nearest layer has that has something; who wants all of them asks each of `layers`."""
+        sight = Sight()
+        for layer in self._layers:
+            try:
+                sight = await port.explain(layer.space, key)
+            except BackendError:
+                continue
+            if sight.entry is not None:
+                break
+        return sight
+
+    async def _list_keys(self, port: Port, prefix: str, limit: int, cursor: str) -> KeyPage:
+        """Return keys of the farthest layer, which has them all; where it does not answer, of the next one. The cursor
+        begins with the number of the layer that it is of."""
+        number, _, rest = cursor.partition(":")
+        if cursor:
+            if number not in map(str, range(len(self._layers))):
+                raise InvalidOption("a cursor is what the page before came with; it is none of these")
+            return await self._page(port, int(number), prefix, limit, rest)
+        for index in range(len(self._layers) - 1, 0, -1):
+            try:
+                return await self._page(port, index, prefix, limit, "")
+            except (BackendError, CannotList):
+                continue
+        return await self._page(port, 0, prefix, limit, "")
+
+    async def _page(self, port: Port, index: int, prefix: str, limit: int, cursor: str) -> KeyPage:
+        page = await port.list_keys(self._layers[index].space, prefix, limit, cursor)
+        return page if page.cursor is None else page._replace(cursor=f"{index}:{page.cursor}")
+
     # -- the verbs
+
+    def explain(self, key: str) -> Sight:
+        return run(self._explain(self._inline, key))
+
+    async def aexplain(self, key: str) -> Sight:
+        return await self._explain(self._loop, key)
+
+    def list_keys(self, prefix: str, limit: int, cursor: str) -> KeyPage:
+        return run(self._list_keys(self._inline, prefix, limit, cursor))
+
+    async def alist_keys(self, prefix: str, limit: int, cursor: str) -> KeyPage:
+        return await self._list_keys(self._loop, prefix, limit, cursor)
 
     def get(self, key: str) -> Entry | None:
         return run(self._read(self._inline, key))

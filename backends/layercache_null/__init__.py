@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 from layercache.entry import Entry
 from layercache.options import NormalCodec, options, stages
-from layercache.spi import Backend, Change, Finding, KeySpace, Opening, Serializer
+from layercache.spi import Backend, Change, Finding, KeyPage, KeySpace, Opening, Serializer
 
 __all__ = ["NullBackend", "NullOptions"]
 
@@ -42,6 +42,9 @@ class NullSpace(KeySpace):
 
     def clear(self) -> None:
         pass
+
+    def list_keys(self, prefix: str, limit: int, cursor: str) -> KeyPage:
+        return KeyPage((), None)
 
 
 class NullBackend(Backend):

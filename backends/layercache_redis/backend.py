@@ -11,6 +11,7 @@ from layercache_redis.commands import Commands, Setting
 from layercache_redis.driver import Servers
 from layercache_redis.names import Names, Node
 from layercache_redis.options import Place, RedisOptions
+from layercache_redis.seeing import Seeing
 from layercache_redis.shards import Shards
 from layercache_redis.space import RedisSpace
 from layercache_redis.stamps import KnownStamps
@@ -51,13 +52,13 @@ class Parts:
             setting = Setting(
                 self._name, self._options.url.is_cluster, self._options.log_length, self._log.node, self._now
             )
-            commands = Commands(
-                setting, Names(self._options.prefix, cache, self._log.streams), pipeline, stamps
-            )
+            names = Names(self._options.prefix, cache, self._log.streams)
+            commands = Commands(setting, names, pipeline, stamps)
+            seeing = Seeing(self._name, self._options, names, pipeline, self._now)
             heard = _Heard(commands, stamps)
             self._heard.append(heard)
             self._log.subscribe(cache, heard)
-            found = self._spaces[cache] = RedisSpace(cache, commands, self._sync, self.aio, self._log)
+            found = self._spaces[cache] = RedisSpace(cache, commands, seeing, self._sync, self.aio, self._log)
         return found
 
     def close(self) -> None:

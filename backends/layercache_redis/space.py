@@ -6,9 +6,10 @@ from collections.abc import Coroutine, Mapping, Sequence
 from typing import Any, ClassVar
 
 from layercache.entry import Entry, Stamps
-from layercache.spi import Change, Lease, LeasingKeySpace, Listener
+from layercache.spi import Change, KeyPage, Lease, LeasingKeySpace, Listener, Sight
 from layercache_redis.aio import AioDriver
 from layercache_redis.commands import Commands
+from layercache_redis.seeing import Seeing
 from layercache_redis.shards import Shards
 from layercache_redis.sync import SyncDriver
 from layercache_redis.turns import JoinedSets
@@ -19,8 +20,10 @@ __all__ = ["RedisSpace"]
 class RedisSpace(LeasingKeySpace):
     blocks: ClassVar[bool] = True
 
-    def __init__(self, cache: str, commands: Commands, sync: SyncDriver, aio: AioDriver, log: Shards) -> None:
-        self._cache = cache
+    def __init__(
+        self, cache: str, commands: Commands, seeing: Seeing, sync: SyncDriver, aio: AioDriver, log: Shards
+    ) -> None:
+        self._cache, self._seeing = cache, seeing
         self._commands, self._sync, self._aio, self.log = commands, sync, aio, log
         self._sets = JoinedSets(commands, aio)
 
@@ -71,6 +74,17 @@ class RedisSpace(LeasingKeySpace):
 
     def aclear(self) -> Coroutine[Any, Any, None]:
         return self._aio.run(self._commands.clear())
+
+    # -- seen from outside
+
+    def explain(self, key: str) -> Sight:
+        return self._sync.run(self._seeing.explain(key))
+
+    def aexplain(self, key: str) -> Coroutine[Any, Any, Sight]:
+        return self._aio.run(self._seeing.explain(key))
+
+    def list_keys(self, prefix: str, limit: int, cursor: str) -> KeyPage:
+        return self._seeing.list_keys(prefix, limit, cursor)
 
     # -- stamps and leases
 

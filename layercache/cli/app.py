@@ -8,6 +8,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from layercache import __version__
+from layercache.cli.admin import admin
 from layercache.cli.doctor import doctor
 from layercache.cli.purge import purge
 from layercache.cli.training import train_dictionary
@@ -55,6 +56,7 @@ def check(settings: SettingsFile = None, environment: Environment = None, as_jso
         typer.echo(line)
 
 
+app.command()(admin)
 app.command()(doctor)
 app.command()(purge)
 app.command()(train_dictionary)

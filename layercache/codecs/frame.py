@@ -30,13 +30,17 @@ from layercache.entry import CACHE_TAG, Stamps
 from layercache.errors import DecodeError, EncodeError
 
 __all__ = [
+    "FIXED_HEAD",
     "MAX_PAYLOAD",
+    "MOST_HEAD",
     "BadFrame",
     "Frame",
     "head_of",
     "is_of_another_version",
+    "own_stamp_of",
     "pack",
     "pack_times",
+    "seen",
     "unpack",
     "unpack_stamps",
 ]
@@ -54,6 +58,8 @@ _FOR_EVER: Final = (1 << 48) - 1
 _LONGEST_SPREAD: Final = 2 ** (254 / 12)  # milliseconds, that one byte can say
 _LATEST: Final = 2.8e11  # seconds: beyond 8,900 years is for ever, and before 1970 nothing was
 _UP: Final = 0.001  # milliseconds: 130.045 * 1000 is a little less than 130045
+FIXED_HEAD: Final = _NAMES_AT
+MOST_HEAD: Final = 0xFFFF + 64
 MAX_PAYLOAD: Final = (1 << 32) - 1  # what a store's own string lengths can say
 
 
@@ -144,12 +150,32 @@ def unpack(data: bytes, key: bytes) -> Frame:
     check = crc32(payload, crc32(head, crc32(key))) ^ crc32(times)
     if check != int.from_bytes(data[-4:]):
         raise BadFrame("altered")
+    return _parts(times, head, payload)
+
+
+def _parts(times: bytes, head: bytes, payload: bytes) -> Frame:
     stages, stamps, spread = _read_head(head)
     all_times = int.from_bytes(times)
     fresh, dead = all_times >> 48 & _FOR_EVER, all_times & _FOR_EVER
     fresh_until = math.inf if fresh == _FOR_EVER else fresh / 1000
     dead_at = math.inf if dead == _FOR_EVER else dead / 1000
     return _frame((stages, (all_times >> 96) / 1000, fresh_until, dead_at, stamps, payload, spread))
+
+
+def seen(data: bytes) -> Frame:
+    """Return the parts of a frame that begins with `data`, unchecked, and of its payload what there is; `BadFrame`
+    where its head is not whole, for which the first `MOST_HEAD` bytes always do."""
+    begins = _payload_at(data)
+    return _parts(data[_TIMES_AT:_HEAD_AT], data[_HEAD_AT:begins], data[begins:])
+
+
+def own_stamp_of(data: bytes) -> int:
+    """Return the cache's stamp that a frame carries which begins with `data`, `FIXED_HEAD` bytes or more; 0 for none,
+    and for what is no frame."""
+    if data[:_TIMES_AT] != _OPENING or len(data) < FIXED_HEAD:
+        return 0
+    own: int = _HEAD.unpack_from(data, _HEAD_AT)[-1]
+    return own
 
 
 def unpack_stamps(data: bytes) -> Stamps:

@@ -65,6 +65,12 @@ class ZstdStage(Transform):
         # the frame takes five bytes to name the stage
         return shrunk if len(shrunk) + 5 < len(payload) else None
 
+    def dictionary_of(self, payload: bytes) -> int | None:
+        try:
+            return zstandard.get_frame_parameters(_MAGIC + payload[:32]).dict_id or None
+        except zstandard.ZstdError:
+            return None
+
     def decode(self, payload: bytes, max_bytes: int) -> bytes:
         payload = _MAGIC + payload
         try:

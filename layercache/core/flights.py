@@ -95,6 +95,10 @@ class Flights:
     def __len__(self) -> int:
         return len(self._under_way)
 
+    def has(self, key: str) -> bool:
+        """Whether a load of `key` is under way."""
+        return key in self._under_way
+
     def board(self, key: str, plan: Plan) -> tuple[Flight, bool]:
         """Return the flight for `key`, and whether the caller is its leader."""
         with self._lock:

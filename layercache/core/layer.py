@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Coroutine, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, TypeVar
 
 from layercache.core.outbox import Outbox, Owed
 from layercache.core.port import Port
 from layercache.core.tickets import Ticket, Tickets
+from layercache.core.times import Histogram, Times
 from layercache.entry import CACHE_TAG, Entry, Stamps
 from layercache.errors import BackendError
 from layercache.spi import Change, KeySpace, Lease, LeasingKeySpace
@@ -19,6 +20,9 @@ __all__ = ["Health", "Layer", "LayerStats"]
 log = logging.getLogger("layercache.layer")
 
 R = TypeVar("R")
+
+_LEVELS: Final = frozenset({"entries", "bytes", "circuits_open", "log_lag", "owed"})
+"""Gauges that say how it is now; all others only ever grow."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +36,7 @@ class LayerStats:
         degraded: whether the last operation failed.
         gauges: what the backend says of itself without I/O, such as `entries`, `bytes`, `evictions`.
         layers: of a chain, nearest first.
+        read_times, write_times: how long its operations took, of those that wait for a network or a disk; else None.
     """
 
     name: str
@@ -42,6 +47,14 @@ class LayerStats:
     degraded: bool
     gauges: dict[str, int | float] = field(default_factory=dict)
     layers: tuple[LayerStats, ...] = ()
+    read_times: Times | None = None
+    write_times: Times | None = None
+
+    @property
+    def hit_rate(self) -> float:
+        """Hits among all reads, 0.0 to 1.0; 0.0 before the first."""
+        reads = self.hits + self.misses
+        return self.hits / reads if reads else 0.0
 
     @property
     def entries(self) -> int | None:
@@ -58,9 +71,31 @@ class LayerStats:
         """How many made room for others; None where it cannot tell."""
         return self._count("evictions")
 
+    def since(self, earlier: LayerStats) -> LayerStats:
+        """Return what was counted after `earlier`; gauges that say how it is now stay as they are."""
+        then = earlier.gauges
+        gauges = {
+            name: value if name in _LEVELS else value - then.get(name, 0)
+            for name, value in self.gauges.items()
+        }
+        return replace(
+            self,
+            hits=self.hits - earlier.hits,
+            misses=self.misses - earlier.misses,
+            errors=self.errors - earlier.errors,
+            gauges=gauges,
+            layers=tuple(now.since(then) for now, then in zip(self.layers, earlier.layers, strict=True)),
+            read_times=_after(self.read_times, earlier.read_times),
+            write_times=_after(self.write_times, earlier.write_times),
+        )
+
     def _count(self, gauge: str) -> int | None:
         value = self.gauges.get(gauge)
         return None if value is None else int(value)
+
+
+def _after(now: Times | None, then: Times | None) -> Times | None:
+    return now if now is None or then is None else now.since(then)
 
 
 class Health:
@@ -111,7 +146,7 @@ class Layer:
 
     __slots__ = (
         "_leasing", "_registers", "bypasses", "errors", "forgiving", "health", "hits", "misses", "name", "outbox",
-        "space", "tickets", "type",
+        "read_times", "space", "tickets", "type", "write_times",
     )  # fmt: skip
 
     def __init__(
@@ -128,6 +163,9 @@ class Layer:
         self.name, self.type, self.space, self.forgiving = name, type_, space, forgiving
         self.health, self.outbox = health, outbox
         self.hits = self.misses = self.errors = self.bypasses = 0
+        # what is in this process takes less than the clock that would time it
+        self.read_times = Histogram() if space.blocks else None
+        self.write_times = Histogram() if space.blocks else None
         self.tickets = tickets if space.tickets is None else space.tickets
         self._registers = space.tickets is None and not isinstance(space, LeasingKeySpace)
         # of this, leases are given back even when the cache is closed and `space` another one
@@ -152,7 +190,8 @@ class Layer:
         if owing:
             wanted = [key for key in keys if not outbox.withholds(key)]  # type: ignore[union-attr]
         if wanted:
-            found = await self._tried(port.read_many(self.space, wanted), found)
+            asking = _timed(port, self.read_times, port.read_many(self.space, wanted))
+            found = await self._tried(asking, found)
         if owing:
             found = {key: entry for key, entry in found.items() if outbox.passes(entry)}  # type: ignore[union-attr]
         now = port.now()
@@ -166,7 +205,8 @@ class Layer:
         outbox = self.outbox
         if outbox is None or outbox.is_empty:
             try:
-                entry = await port.read(self.space, key)
+                reading = port.read(self.space, key)
+                entry = await (reading if self.read_times is None else _timed(port, self.read_times, reading))
             except BackendError as error:
                 self._failed(error)
                 return None
@@ -175,7 +215,7 @@ class Layer:
         elif outbox.withholds(key):
             return None
         else:
-            entry = await self._tried(port.read(self.space, key), None)
+            entry = await self._tried(_timed(port, self.read_times, port.read(self.space, key)), None)
         if entry is None or outbox is None or outbox.is_empty:
             return entry
         # what it is owed since it was asked is of the past as well
@@ -184,7 +224,9 @@ class Layer:
     # -- writing
 
     async def write(self, port: Port, key: str, entry: Entry) -> bool:
-        return await self._change(port.write(self.space, key, entry), Owed((key,)), False)
+        return await self._change(
+            _timed(port, self.write_times, port.write(self.space, key, entry)), Owed((key,)), False
+        )
 
     async def write_many(self, port: Port, entries: Mapping[str, Entry]) -> list[str]:
         """As the key space's; where that fails and is forgiven, none is kept."""
@@ -194,7 +236,9 @@ class Layer:
         """Return whether the store answered, and the keys of those that are not kept."""
         failed = False, list(entries)
         answered, refused = await self._change(
-            _answer(port.write_many(self.space, entries)), Owed(entries), failed
+            _timed(port, self.write_times, _answer(port.write_many(self.space, entries))),
+            Owed(entries),
+            failed,
         )
         if answered and refused and self.outbox is not None:
             self.outbox.owe(Owed(refused))  # a server that refuses a write may have kept what was there
@@ -213,22 +257,29 @@ class Layer:
         outbox = self.outbox
         if outbox is not None and outbox.withholds(key):
             return nothing
-        update = _answer(port.update(self.space, key, change))
+        update = _timed(port, self.write_times, _answer(port.update(self.space, key, change)))
         if not self._registers:
             return await self._tried(update, nothing)
         with self.tickets.writing((key,)):
             return await self._tried(update, nothing)
 
     async def delete(self, port: Port, key: str, *, strict: bool = False) -> bool:
-        deletion = port.delete(self.space, key)
+        deletion = _timed(port, self.write_times, port.delete(self.space, key))
         return await self._change(deletion, Owed((key,)), False, strict=strict)
 
     async def delete_many(self, port: Port, keys: Sequence[str], *, strict: bool = False) -> int:
         """Drop `keys` and return how many there were; `strict` raises `BackendError` where one may not be gone."""
-        return await self._change(port.delete_many(self.space, keys), Owed(keys), 0, strict=strict)
+        return await self._change(
+            _timed(port, self.write_times, port.delete_many(self.space, keys)), Owed(keys), 0, strict=strict
+        )
 
     async def clear(self, port: Port, *, strict: bool = False) -> None:
-        await self._change(port.clear(self.space), Owed(tags=(CACHE_TAG,)), None, strict=strict)
+        await self._change(
+            _timed(port, self.write_times, port.clear(self.space)),
+            Owed(tags=(CACHE_TAG,)),
+            None,
+            strict=strict,
+        )
 
     async def stamps(self, port: Port, tags: Sequence[str]) -> Stamps:
         """Return what an entry with `tags` has to carry that is stored now."""
@@ -244,7 +295,9 @@ class Layer:
         self, port: Port, tags: Sequence[str], soft: bool = False, *, strict: bool = False
     ) -> None:
         owed = Owed(tags=tags, soft=soft)
-        await self._change(port.invalidate(self.space, tags, soft), owed, None, strict=strict)
+        await self._change(
+            _timed(port, self.write_times, port.invalidate(self.space, tags, soft)), owed, None, strict=strict
+        )
 
     async def _change(
         self, operation: Coroutine[Any, Any, R], owed: Owed, otherwise: R, *, strict: bool = False
@@ -326,9 +379,8 @@ class Layer:
         leases = down = dict.fromkeys(asked, Lease("down", None))
         try:
             if asked:
-                leases = await self._tried(
-                    port.lease_many(space, asked, token, seconds, after, tags), down, asked
-                )
+                asking = port.lease_many(space, asked, token, seconds, after, tags)
+                leases = await self._tried(_timed(port, self.read_times, asking), down, asked)
         except BaseException as error:
             if not isinstance(error, Exception):  # they may have been granted while we were stopped
                 await self._tried(port.release_many(space, asked, token, 0.0), None)
@@ -468,7 +520,21 @@ class Layer:
             self.health.degraded,
             gauges=gauges,
             layers=tuple(layer.stats() for layer in layers),
+            read_times=None if self.read_times is None else self.read_times.times(),
+            write_times=None if self.write_times is None else self.write_times.times(),
         )
+
+
+def _timed(port: Port, times: Histogram | None, operation: Coroutine[Any, Any, R]) -> Coroutine[Any, Any, R]:
+    return operation if times is None else _measured(port, times, operation)
+
+
+async def _measured(port: Port, times: Histogram, operation: Coroutine[Any, Any, R]) -> R:
+    began = port.now()
+    try:
+        return await operation
+    finally:
+        times.add(port.now() - began)
 
 
 async def _answer(operation: Coroutine[Any, Any, R]) -> tuple[bool, R]:

@@ -27,6 +27,7 @@ from layercache.core.context import LoadContext, NotModified, loads_under_way, w
 from layercache.core.flights import Flight, Flights, Landed, LoadAbandoned, LoadOverdue
 from layercache.core.policy import Plan, checked_tags
 from layercache.core.port import Port
+from layercache.core.times import Histogram
 from layercache.core.verbs import Verbs
 from layercache.durations import DEFAULT, parse_duration
 from layercache.entry import CACHE_TAG, MISSING, Entry
@@ -97,12 +98,14 @@ class Leading:
         refreshes: loads that were begun in the background.
         refused: loaded values that were not stored, as they were of the past by then.
         load_seconds: spent in loaders, in all.
+        times: that each took, those that failed included.
     """
 
     def __init__(self, verbs: Verbs, flights: Flights) -> None:
         self.verbs, self.flights = verbs, flights
         self.loads = self.failures = self.refreshes = self.refused = 0
         self.load_seconds = 0.0
+        self.times = Histogram()
         self._held: dict[str, float] = {}  # by key: until when nobody here refreshes it
         self._failing: set[str] = set()  # keys of which a failure was logged, and no load has worked since
 
@@ -321,6 +324,7 @@ class Leading:
         finally:
             context.seconds = port.now() - began
             self.load_seconds += context.seconds
+            self.times.add(context.seconds)
             loads_under_way.reset(under_way)
         self.loads += 1
         if not load.many:

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from layercache.core.flights import Flight, Party
 from layercache.core.tickets import Ticket
 from layercache.entry import Entry, Stamps
-from layercache.spi import Change, KeySpace, Lease, LeasingKeySpace
+from layercache.spi import Change, KeyPage, KeySpace, Lease, LeasingKeySpace, Sight
 
 __all__ = ["Port"]
 
@@ -82,6 +82,12 @@ class Port(Protocol):
     def late_stamps(
         self, space: LeasingKeySpace, tags: Sequence[str], mark: bytes | None
     ) -> Coroutine[Any, Any, Stamps | None]: ...
+
+    def explain(self, space: KeySpace, key: str) -> Coroutine[Any, Any, Sight]: ...
+
+    def list_keys(
+        self, space: KeySpace, prefix: str, limit: int, cursor: str
+    ) -> Coroutine[Any, Any, KeyPage]: ...
 
     # -- loaders, and waiting
 

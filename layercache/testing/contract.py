@@ -30,8 +30,8 @@ import pytest
 
 from layercache.config import read_settings
 from layercache.entry import CACHE_TAG, MISSING, Entry, Stamps
-from layercache.errors import CacheError
-from layercache.spi import Backend, KeySpace, Lease, LeasingKeySpace, Opening
+from layercache.errors import CacheError, CannotList, InvalidOption
+from layercache.spi import Backend, KeySpace, Lease, LeasingKeySpace, Opening, Sight
 
 __all__ = ["BackendContract", "LeasingContract", "Operations", "open_backend"]
 
@@ -579,6 +579,66 @@ class BackendContract:
         assert another.permits(entry()) is not (change == "clear")
         assert tickets.open("k").permits(made)
         tickets.reset(Lock())
+
+    # -- seen from outside
+
+    @remembering
+    def test_what_is_there_is_explained_and_nothing_counts_that(
+        self, space: Operations, entry: Any, backend: Backend
+    ) -> None:
+        assert space.explain("never set") == Sight()
+        made = entry(stamps=space.stamps(["t"]))
+        space.set("k", made)
+        near = space.space.near
+        hits = 0 if near is None else near.hits()
+
+        sight = space.explain("k")
+
+        assert near is None or near.hits() == hits
+        assert sight.entry.fresh_until == pytest.approx(made.fresh_until, abs=0.01)
+        assert sight.entry.left(backend.now()) == pytest.approx(60.0, abs=0.5)
+        assert {tag.tag for tag in sight.tags} - {CACHE_TAG} <= {"t"}
+        assert all(tag.is_current for tag in sight.tags)
+        assert sight.size is None or sight.size > 0
+        assert sight.fault == ""
+
+    @remembering
+    def test_every_key_is_listed_that_is_there(self, space: Operations, entry: Any) -> None:
+        keys = {*ODD_KEYS, *(f"p:{number}" for number in range(30))}
+        space.set("dead", entry(ttl=10))
+        space.set("deleted", entry())
+        space.delete("deleted")
+        self.pass_time(20)
+        space.set_many(dict.fromkeys(keys, entry()))
+
+        assert set(self._listed(space, "")) == keys
+        assert set(self._listed(space, "p:")) == {key for key in keys if key.startswith("p:")}
+        for key in ODD_KEYS:
+            assert key in self._listed(space, key)
+
+        space.clear()
+        assert self._listed(space, "") == []
+
+    def test_a_cursor_of_nobody_is_refused_or_brings_keys(self, space: Operations) -> None:
+        for cursor in ("nonsense", "7:x", "9.9", "0:9.9.9", "-1"):
+            try:
+                page = space.list_keys("", 10, cursor)
+            except (InvalidOption, CannotList):
+                continue
+            assert all(isinstance(key, str) for key in page.keys)
+
+    def _listed(self, space: Operations, prefix: str) -> list[str]:
+        listed: list[str] = []
+        cursor = ""
+        while True:
+            try:
+                page = space.list_keys(prefix, 10, cursor)
+            except CannotList:
+                pytest.skip("it cannot list its keys")
+            listed += page.keys
+            if page.cursor is None:
+                return listed
+            cursor = page.cursor
 
 
 class LeasingContract(BackendContract):

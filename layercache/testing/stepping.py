@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from layercache.core.flights import Flight, Party
 from layercache.core.tickets import Ticket
 from layercache.entry import Entry, Stamps
-from layercache.spi import Change, KeySpace, Lease, LeasingKeySpace
+from layercache.spi import Change, KeyPage, KeySpace, Lease, LeasingKeySpace, Sight
 
 if TYPE_CHECKING:
     from layercache.core.port import Port
@@ -147,6 +147,14 @@ class StepPort:
     ) -> Stamps | None:
         await pause(f"late stamps of {', '.join(tags)}")
         return space.late_stamps(tags, mark)
+
+    async def explain(self, space: KeySpace, key: str) -> Sight:
+        await pause(f"explain {key}")
+        return space.explain(key)
+
+    async def list_keys(self, space: KeySpace, prefix: str, limit: int, cursor: str) -> KeyPage:
+        await pause(f"list {prefix}")
+        return space.list_keys(prefix, limit, cursor)
 
     async def load(self, loader: Callable[[], Any], seconds: float) -> Any:
         await pause("load")

@@ -1,0 +1,241 @@
+"""The routes, and what stands before each: who asks is admitted, what goes wrong is a problem, what changes something
+is written to the log `layercache.admin`.
+
+Rule: nobody is let near a route, or has a body read, before `access` has admitted them; only the page of the dashboard,
+in which there is nothing of ours, and the description of the API are for everybody.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Coroutine
+from typing import Any, Final
+
+from fastapi import APIRouter, FastAPI, Request, Response, Security
+from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
+from fastapi.security import HTTPBearer
+from starlette.convertors import PathConvertor, register_url_convertor
+from starlette.exceptions import HTTPException
+from starlette.types import Receive, Send
+from starlette.types import Scope as Connection
+
+from layercache import __version__
+from layercache.admin import dashboard
+from layercache.admin.access import Caller, Scope, admitted
+from layercache.admin.endpoints import Endpoints, World
+from layercache.admin.models import (
+    CacheList,
+    Cleared,
+    Deleted,
+    Explained,
+    Health,
+    Invalidated,
+    KeyList,
+    Prefixes,
+    StatsAndWindows,
+    Warmed,
+)
+from layercache.admin.problems import Refused, documented, problem_of, refuse, respond
+from layercache.caches import Caches, default_caches
+from layercache.errors import CacheError
+
+__all__ = ["app", "router"]
+
+
+class _Key(PathConvertor):
+    """A key in a path: whatever follows, with slashes and line breaks, which `path` does not take."""
+
+    regex = "(?s:.*)"
+
+
+register_url_convertor("layercache_key", _Key())
+
+audit: Final = logging.getLogger("layercache.admin")
+
+_MOST_BYTES: Final = 1 << 16
+
+_HEADERS: Final = {
+    "Cache-Control": "no-store",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+
+Handler = Callable[[Request], Coroutine[Any, Any, Response]]
+
+
+def router(caches: Caches | None = None) -> APIRouter:
+    """Return the management API and the dashboard, for `include_router` of a FastAPI application.
+
+    Args:
+        caches: the world that it is about; None: the one behind `get_cache`, as it is at each request.
+
+    Who may do what, `[default.admin]` of the settings says; see docs/admin.md.
+    """
+    world: World = default_caches if caches is None else lambda: caches
+    made = APIRouter(route_class=_guarded(world), dependencies=[Security(_BEARER)], tags=["caches"])
+    _add_routes(made, Endpoints(world))
+    return made
+
+
+def app(caches: Caches | None = None) -> FastAPI:
+    """Return the management API and the dashboard as an application, to be run or mounted; see `router`."""
+    made = FastAPI(
+        title="layercache",
+        version=__version__,
+        summary="What is cached, is it working, make it forget this.",
+        docs_url=None,  # its pages load scripts from elsewhere
+        redoc_url=None,
+    )
+    made.include_router(router(caches))
+    for kind in (HTTPException, RequestValidationError, CacheError, Refused):
+        made.add_exception_handler(kind, _answer_problem)
+    return made
+
+
+_BEARER: Final = HTTPBearer(
+    auto_error=False, scheme_name="token", description="A token of `[default.admin]` in the settings."
+)
+
+
+async def _answer_problem(_: Request, error: Exception) -> Response:
+    response = respond(problem_of(error))
+    response.headers.update(_HEADERS)
+    return response
+
+
+def _add_routes(to: APIRouter, of: Endpoints) -> None:
+    read = documented(401, 403, 422)
+    one = documented(401, 403, 404, 422, 503)
+    to.add_api_route("/caches", of.caches, response_model=CacheList, responses=read)
+    to.add_api_route("/caches/{name}/stats", of.stats, response_model=StatsAndWindows, responses=one)
+    to.add_api_route("/caches/{name}/keys", of.keys, response_model=KeyList, responses=one)
+    to.add_api_route("/caches/{name}/prefixes", of.prefixes, response_model=Prefixes, responses=one)
+    to.add_api_route(
+        "/caches/{name}/keys/{key:layercache_key}", of.explain, response_model=Explained, responses=one
+    )
+    to.add_api_route(
+        "/caches/{name}/keys/{key:layercache_key}",
+        of.delete,
+        methods=["DELETE"],
+        response_model=Deleted,
+        responses=one,
+    )
+    write = one | documented(411, 413)
+    to.add_api_route(
+        "/caches/{name}/invalidate",
+        of.invalidate,
+        methods=["POST"],
+        response_model=Invalidated,
+        responses=write,
+    )
+    to.add_api_route(
+        "/caches/{name}/clear", of.clear, methods=["POST"], response_model=Cleared, responses=write
+    )
+    to.add_api_route(
+        "/caches/{name}/warm",
+        of.warm,
+        methods=["POST"],
+        response_model=Warmed,
+        responses=write | documented(409),
+    )
+    down: dict[int | str, dict[str, Any]] = {
+        503: {"model": Health, "description": "A cache cannot be used; the body says which."}
+    }
+    to.add_api_route("/health", of.health, response_model=Health, responses=read | down)
+    to.add_api_route("/metrics", of.metrics, response_class=Response, responses=read, include_in_schema=False)
+    to.add_api_route(
+        "/dashboard", dashboard.page, response_class=Response, include_in_schema=False, name=_PAGE
+    )
+
+
+_PAGE: Final = "layercache_dashboard"
+
+
+def _guarded(world: World) -> type[APIRoute]:
+    """Return the class of routes that admit who may ask, answer problems, and write to the log what was changed."""
+
+    class Guarded(APIRoute):
+        routes: Final[list[Guarded]] = []
+
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+            self.routes.append(self)
+
+        def get_route_handler(self) -> Handler:
+            return _guard(super().get_route_handler(), world, is_public=self.name == _PAGE)
+
+        async def handle(self, scope: Connection, receive: Receive, send: Send) -> None:
+            allowed = {
+                method
+                for each in self.routes
+                if each.path_regex == self.path_regex
+                for method in each.methods or ()
+            }
+            if scope["method"] in allowed:
+                await super().handle(scope, receive, send)
+                return
+            headers = {"Allow": ", ".join(sorted(allowed))}
+            response = await _answer_problem(Request(scope), HTTPException(405, headers=headers))
+            await response(scope, receive, send)
+
+    return Guarded
+
+
+def _guard(handler: Handler, world: World, *, is_public: bool) -> Handler:
+    async def guarded(request: Request) -> Response:
+        wanted: Scope = "read" if request.method in {"GET", "HEAD"} else "write"
+        caller: Caller | None = None
+        try:
+            try:
+                if not is_public:
+                    caller = admitted(request, world().settings.admin, wanted)
+                    _check_length(request)
+                response = await handler(request)
+            except Exception as error:
+                refused = problem_of(error)
+                response = respond(refused)
+                request.state.outcome = refused.problem.detail
+        except BaseException as error:
+            if wanted == "write":
+                _log(request, caller, f"failed: {type(error).__name__}")
+            raise
+        if wanted == "write":
+            _log(request, caller, _outcome(request, response))
+        for name, value in _HEADERS.items():
+            response.headers.setdefault(name, value)
+        return response
+
+    return guarded
+
+
+def _check_length(request: Request) -> None:
+    """Refuse a long body before it is read; what takes no body gets none read."""
+    length = request.headers.get("content-length", "0")
+    if "transfer-encoding" in request.headers:
+        refuse("length-wanted", "send a body with Content-Length, not in chunks")
+    if not length.isdecimal() or int(length) > _MOST_BYTES:
+        refuse("too-long", f"a body has {_MOST_BYTES:,} bytes at most")
+
+
+def _outcome(request: Request, response: Response) -> str:
+    said = getattr(request.state, "outcome", "")
+    word = "done" if response.status_code < 400 else "refused" if response.status_code < 500 else "failed"
+    return f"{word} ({response.status_code})" + (f": {said}" if said else "")
+
+
+def _log(request: Request, caller: Caller | None, outcome: str) -> None:
+    """Write down who did what, when and what came of it; never a token, a value, or a line break of somebody's."""
+    who = "nobody admitted" if caller is None else caller.id
+    address = request.client.host if request.client is not None else "unknown"
+    what: dict[str, str] = {
+        name: request.path_params[name] for name in ("name", "key") if name in request.path_params
+    }
+    action = "delete" if "key" in what else request.url.path.rpartition("/")[2]
+    about: dict[str, str] = {"who": who, "address": address, "action": action, **what, "outcome": outcome}
+    audit.info(
+        "%s",
+        " ".join(f"{name}={value!r}" for name, value in about.items()),
+        extra={"layercache_admin": about},
+    )
