@@ -488,6 +488,13 @@ class Backend(ABC):
         """
         return ()
 
+    def survey(self, caches: Sequence[str]) -> Mapping[str, Mapping[str, int | float]]:
+        """Return how much of each of `caches` the store itself has, whichever process put it there, in bounded time:
+        such as `entries`, `bytes`, `leases`, `log_length`, and `looked_at`, the part of it all (0.0 to 1.0) by which
+        the rest is judged. Raises `BackendError`. What is in the memory of processes, nobody else can count.
+        """
+        return {}
+
     def purge(self, cache: str) -> Iterator[tuple[int, int]]:
         """Give back the space of entries that a `clear` of `cache` has left behind, of use to nobody any more.
 

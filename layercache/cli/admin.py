@@ -44,8 +44,7 @@ def admin(
             missing = (
                 error if isinstance(error, MissingExtra) else MissingExtra("this", error.name or "", "admin")
             )
-            typer.echo(str(missing), err=True)
-            raise typer.Exit(1) from None
+            raise missing from None
         for name in caches:
             try:
                 caches[name]

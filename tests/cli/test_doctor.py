@@ -383,7 +383,7 @@ class TestCachesOnAServer:
             after = examined(sound.url)["fill"]
 
         assert before == Finding("ok", "fill", "quotes: 60 entries")
-        assert (after.level, after.fix) == ("warning", "layercache purge quotes")
+        assert (after.level, after.fix) == ("warning", "layercache purge -c quotes")
         assert "of 60 of them 60 are of no use" in after.message
 
     def test_a_log_that_forgets_too_soon_is_to_be_longer(self, sound: ValkeyServer) -> None:
@@ -439,7 +439,7 @@ class TestCachesOnAServer:
         assert sound.level == "ok"
         assert f"quotes: {id}, of" in sound.message
         assert (endangered.level, "volatile-lru" in endangered.fix) == ("warning", True)
-        assert (lost.level, lost.fix) == ("warning", "layercache train-dictionary quotes")
+        assert (lost.level, lost.fix) == ("warning", "layercache train-dictionary -c quotes")
 
 
 class TestOtherBackends:

@@ -1,0 +1,216 @@
+"""`layercache top`: the caches of a service, or what their stores know of them, looked at again and again."""
+
+from __future__ import annotations
+
+import os
+import select
+import sys
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Annotated, Any, Final, Literal, NamedTuple
+
+import typer
+from rich.console import Group, RenderableType
+from rich.live import Live
+from rich.text import Text
+
+from layercache.cli.exits import Exit
+from layercache.cli.printing import console, print_json, print_parts, size, table
+from layercache.cli.service import Service, ServiceFailed
+from layercache.cli.stats import NOT_COUNTED, milliseconds, of_service, of_stores, percent, store_table
+from layercache.cli.world import (
+    AsJson,
+    CacheNames,
+    Environment,
+    ServiceToken,
+    ServiceUrl,
+    SettingsFile,
+    far_layers,
+    not_reached,
+    telling,
+    wanted_names,
+    world,
+)
+
+__all__ = ["top"]
+
+Interval = Annotated[float, typer.Option("--interval", "-i", min=0.2, help="Seconds between two looks.")]
+Span = Annotated[
+    Literal["1m", "5m", "1h"], typer.Option("--window", "-w", help="The time that rates are taken over.")
+]
+Once = Annotated[bool, typer.Option("--once", help="Look once, print it and end.")]
+
+_RIGHT: Final = ("hit rate", "reads/s", "loads/s", "load p50", "p95", "stale", "errors", "log lag", "bytes")
+
+
+class _Look(NamedTuple):
+    """What was seen: for programs, and for people."""
+
+    plain: dict[str, Any]
+    shown: list[RenderableType]
+    failed: bool = False
+
+
+def top(
+    caches: CacheNames = None,
+    interval: Interval = 2.0,
+    window: Span = "1m",
+    once: Once = False,
+    url: ServiceUrl = None,
+    token: ServiceToken = None,
+    settings: SettingsFile = None,
+    environment: Environment = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show a service's caches and their layers as they are now, until q or Ctrl-C; with --json a line for each look.
+
+    Without --url: what the stores know, which takes them a look at all their keys each time.
+    """
+    if url is not None:
+        with telling(as_json), Service(url, token) as service:
+            _go_on(lambda: _at_service(service, caches, window), interval, once=once, as_json=as_json)
+        return
+    with world(settings, environment, as_json) as here:
+        names = wanted_names(here, caches)
+        if not any(far_layers(here, name) for name in names):
+            not_reached(here, names, as_json)
+
+        def look() -> _Look:
+            facts = of_stores(here, names)
+            failed = any("error" in known for stores in facts.values() for known in stores.values())
+            shown = [Text(NOT_COUNTED), Text(), *store_table(facts)]
+            return _Look({"note": NOT_COUNTED, "stores": facts}, shown, failed)
+
+        _go_on(look, interval, once=once, as_json=as_json)
+
+
+# -- looking again and again
+
+
+def _go_on(look: Callable[[], _Look], interval: float, *, once: bool, as_json: bool) -> None:
+    seen = look()  # what is wrong from the start is told as everywhere
+    if once or as_json:
+        while True:
+            if as_json:
+                print_json(seen.plain)
+            else:
+                print_parts(seen.shown)
+            if once:
+                if seen.failed:
+                    raise typer.Exit(Exit.WRONG)
+                return
+            try:
+                time.sleep(interval)
+            except KeyboardInterrupt:
+                return
+            seen = look()
+    with (
+        _quit_key() as quits,
+        Live(console=console(), screen=sys.stdout.isatty(), auto_refresh=False) as live,
+    ):
+        try:
+            while True:
+                live.update(Group(*seen.shown, Text("\nq or Ctrl-C ends", "dim")), refresh=True)
+                if quits(interval):
+                    return
+                try:
+                    seen = look()
+                except ServiceFailed as error:  # it may be back at the next look
+                    seen = seen._replace(shown=[Text(str(error), "bold red"), *_without_errors(seen.shown)])
+        except KeyboardInterrupt:
+            return
+
+
+def _without_errors(shown: Iterable[RenderableType]) -> list[RenderableType]:
+    return [part for part in shown if not (isinstance(part, Text) and part.style == "bold red")]
+
+
+def _waited(seconds: float) -> bool:
+    time.sleep(seconds)
+    return False
+
+
+@contextmanager
+def _quit_key() -> Generator[Callable[[float], bool], None, None]:
+    """Give what waits so many seconds, and says whether q was pressed meanwhile."""
+    if not sys.stdin.isatty():
+        yield _waited
+        return
+    import termios
+    import tty
+
+    keyboard = sys.stdin.fileno()
+    before = termios.tcgetattr(keyboard)
+    tty.setcbreak(keyboard)
+
+    def pressed(seconds: float) -> bool:
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0:
+            if select.select([keyboard], [], [], left)[0]:
+                typed = os.read(keyboard, 64)
+                if not typed or b"q" in typed.lower():
+                    return True
+        return False
+
+    try:
+        yield pressed
+    finally:
+        termios.tcsetattr(keyboard, termios.TCSADRAIN, before)
+
+
+# -- a service
+
+
+def _at_service(service: Service, names: Iterable[str] | None, window: str) -> _Look:
+    seen = {name: said["windows"][window] for name, said in of_service(service, names).items()}
+    plain = {"url": service.url, "window": window, "caches": seen}
+    return _Look(plain, list(_parts(service.url, window, seen)))
+
+
+def _parts(url: str, window: str, seen: Mapping[str, Mapping[str, Any]]) -> Iterator[RenderableType]:
+    yield Text(f"{url}, rates of the last {window}, {time.strftime('%H:%M:%S')}\n")
+    shown = table("cache", *_RIGHT[:-2], "circuit", *_RIGHT[-2:], right=_RIGHT)
+    for name, counts in seen.items():
+        loads = counts["load_times"]
+        shown.add_row(
+            Text(name, "bold"),
+            percent(counts),
+            f"{counts['reads_per_second']:,.1f}",
+            f"{counts['loads_per_second']:,.2f}",
+            milliseconds(loads["p50"]),
+            milliseconds(loads["p95"]),
+            f"{counts['stale_hits']:,}",
+            f"{counts['load_failures']:,}",
+            "",
+            "",
+            "",
+        )
+        for layer in counts["layers"]:
+            shown.add_row(*_layer(layer, counts["seconds"]))
+    yield shown
+    if not seen:
+        yield Text("The service has not used any of its caches yet.")
+
+
+def _layer(layer: Mapping[str, Any], seconds: float) -> Iterator[RenderableType]:
+    gauges, reads = layer["gauges"], layer["reads"] or {}
+    yield Text(f"  {layer['name']} ({layer['type']})")
+    yield percent(layer)
+    yield f"{(layer['hits'] + layer['misses']) / seconds:,.1f}" if seconds > 0 else "-"
+    yield ""
+    yield milliseconds(reads["p50"]) if reads else ""
+    yield milliseconds(reads["p95"]) if reads else ""
+    yield ""
+    yield Text(f"{layer['errors']:,}", "red" if layer["errors"] else "")
+    yield _circuit(layer)
+    yield f"{gauges['log_lag']:.1f} s" if gauges.get("log_lag") is not None else ""
+    yield size(gauges["bytes"]) if "bytes" in gauges else ""
+
+
+def _circuit(layer: Mapping[str, Any]) -> Text:
+    if layer["gauges"].get("circuits_open", 0):
+        return Text("open", "bold red")
+    if layer["degraded"]:
+        return Text("failing", "yellow")
+    return Text("closed" if "circuits_open" in layer["gauges"] else "", "green")
