@@ -29,7 +29,9 @@ BURST = 1000
 
 def cache_of(entries: int, *, curve: bool) -> Any:
     memory = {"type": "memory", "max_entries": entries, "max_bytes": "4GB", "miss_ratio_curve": curve}
-    return Caches({"backends": {"m": memory}, "caches": {"default": {"backend": "m", "ttl": "forever"}}})["default"]
+    return Caches({"backends": {"m": memory}, "caches": {"default": {"backend": "m", "ttl": "forever"}}})[
+        "default"
+    ]
 
 
 def costs() -> None:
@@ -53,7 +55,9 @@ def costs() -> None:
             "cache.get_or_set(new(), 'value')",
             {"cache": cache, "new": new},
         )
-    print_table("Hits on keys as popular as keys are", statement_rounds(hits, 200), f"{BURST:,} hits, without")
+    print_table(
+        "Hits on keys as popular as keys are", statement_rounds(hits, 200), f"{BURST:,} hits, without"
+    )
     floor = "a miss, loaded and stored in place of another, without"
     print_table("Misses, of 10,000 entries", statement_rounds(misses, 5_000), floor)
 
@@ -84,7 +88,9 @@ def accuracy(folder: Path) -> None:
     means = " | ".join(f"**{sum(each) / len(each):.4f}**" for each in errors.values())
     medians = " | ".join(f"{sorted(each)[len(each) // 2]:.4f}" for each in errors.values())
     most = " | ".join(f"{max(each):.4f}" for each in errors.values())
-    print(f"| **mean error** | | | {means} |\n| median error | | | {medians} |\n| greatest error | | | {most} |")
+    print(
+        f"| **mean error** | | | {means} |\n| median error | | | {medians} |\n| greatest error | | | {most} |"
+    )
 
 
 def main() -> None:

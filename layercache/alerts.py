@@ -83,12 +83,16 @@ class Alerts:
     ) -> None:
         self._settings, self._hooks, self._clock = settings, hooks, clock
         self._active: dict[tuple[Kind, str], tuple[Alert, float]] = {}  # with when it was wrong last
-        self._open_since: dict[str, tuple[float, float]] = {}  # by layer: its openings, and when they were seen
+        self._open_since: dict[
+            str, tuple[float, float]
+        ] = {}  # by layer: its openings, and when they were seen
 
     def check(self, seen: Iterable[tuple[CacheStats, Mapping[str, Window]]]) -> None:
         """Compare what the caches did with the thresholds, and tell what began and ended."""
         now = self._clock()
-        found = {(finding.kind, finding.name): finding for finding in self._findings(seen, now)}
+        found: dict[tuple[Kind, str], _Finding] = {
+            (finding.kind, finding.name): finding for finding in self._findings(seen, now)
+        }
         for what, finding in found.items():
             if finding.is_wrong:
                 if what not in self._active:
@@ -132,11 +136,15 @@ class Alerts:
         reads, loads = stats.hits + stats.misses, stats.loads + stats.load_failures
         if chosen.hit_rate_under is not None and reads >= chosen.least_reads:
             rate, least = stats.hit_rate, chosen.hit_rate_under
-            text = f"cache {name!r} answered {rate:.1%} of {reads:,} reads in {chosen.window}, under {least:.1%}"
+            text = (
+                f"cache {name!r} answered {rate:.1%} of {reads:,} reads in {chosen.window}, under {least:.1%}"
+            )
             yield _Finding("hit rate", name, rate, least, rate < least, text)
         if chosen.load_errors_over is not None and loads >= chosen.least_loads:
             rate, most = stats.load_failures / loads, chosen.load_errors_over
-            text = f"{rate:.1%} of {loads:,} loads of cache {name!r} failed in {chosen.window}, over {most:.1%}"
+            text = (
+                f"{rate:.1%} of {loads:,} loads of cache {name!r} failed in {chosen.window}, over {most:.1%}"
+            )
             yield _Finding("load errors", name, rate, most, rate > most, text)
 
     def _of_layer(self, layer: LayerStats, now: float) -> Iterator[_Finding]:

@@ -648,7 +648,9 @@ class _Check:
         made = self._table(AlertSettings, "alerts")
         for at, name in enumerate(made.ignore if made is not None else ()):
             if name not in self.caches:
-                self._fault(f"alerts.ignore[{at}]", f"no cache named {name!r}; {suggestion(name, self.caches)}")
+                self._fault(
+                    f"alerts.ignore[{at}]", f"no cache named {name!r}; {suggestion(name, self.caches)}"
+                )
         return made
 
     def _table(self, model: type[M], section: str) -> M | None:

@@ -124,9 +124,7 @@ _CALLS: Final = {
 """By the attribute of `CacheStats`."""
 
 _GAUGES: Final = {
-    "owed": Metric(
-        "layercache_owed", "gauge", _LAYER, "Invalidations that have not reached the layer yet."
-    ),
+    "owed": Metric("layercache_owed", "gauge", _LAYER, "Invalidations that have not reached the layer yet."),
     "outbox_overflows": Metric(
         "layercache_outbox_overflows", "counter", _LAYER, "How often what is owed became a clear."
     ),
@@ -155,9 +153,14 @@ _GAUGES: Final = {
     "circuit_openings": Metric(
         "layercache_circuit_openings", "counter", _BACKEND, "How often a server began to be left alone."
     ),
-    "log_entries": Metric("layercache_log_entries", "counter", _BACKEND, "Entries of the log that were heard."),
+    "log_entries": Metric(
+        "layercache_log_entries", "counter", _BACKEND, "Entries of the log that were heard."
+    ),
     "log_losses": Metric(
-        "layercache_log_losses", "counter", _BACKEND, "How often track of the log was lost, and all forgotten."
+        "layercache_log_losses",
+        "counter",
+        _BACKEND,
+        "How often track of the log was lost, and all forgotten.",
     ),
     "log_set_backs": Metric(
         "layercache_log_set_backs", "counter", _BACKEND, "How often of these as the server had lost writes."

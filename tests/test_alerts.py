@@ -283,7 +283,9 @@ class TestThread:
 def test_faults_are_told_with_their_paths() -> None:
     with pytest.raises(ConfigError) as told:
         Caches(
-            settings(hit_rate_under=2, window="2m", memory="90%", circuit_open_longer_than=-1, ignore=["dfault"])
+            settings(
+                hit_rate_under=2, window="2m", memory="90%", circuit_open_longer_than=-1, ignore=["dfault"]
+            )
         )
 
     assert {fault.path for fault in told.value.faults} == {

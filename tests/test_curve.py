@@ -31,7 +31,13 @@ def the_same_hashes(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def settings(entries: int = ROOM, **options: Any) -> dict[str, Any]:
-    memory = {"type": "memory", "max_entries": entries, "eviction": "lru", "miss_ratio_curve": True, **options}
+    memory = {
+        "type": "memory",
+        "max_entries": entries,
+        "eviction": "lru",
+        "miss_ratio_curve": True,
+        **options,
+    }
     return {
         "backends": {"m": memory},
         "caches": {"default": {"backend": "m", "ttl": "1h"}, "other": {"backend": "m", "ttl": "1h"}},
@@ -82,7 +88,9 @@ def skewed(reads: int, distinct: int, seed: int = 1) -> list[str]:
 
 class TestShape:
     def test_nobody_keeps_book_unless_asked(self) -> None:
-        with Caches({"backends": {"m": {"type": "memory"}}, "caches": {"default": {"backend": "m"}}}) as world:
+        with Caches(
+            {"backends": {"m": {"type": "memory"}}, "caches": {"default": {"backend": "m"}}}
+        ) as world:
             world["default"].get_or_set("k", lambda: 1)
 
             assert world["default"].stats().layers[0].curve is None
@@ -196,9 +204,7 @@ class TestNoMatterOfMemory:
         assert curve_of(cache).at(10.0) == 0
 
 
-def test_caches_of_one_backend_share_its_curve_and_have_their_own_lapses(
-    world: Caches, clock: Clock
-) -> None:
+def test_caches_of_one_backend_share_its_curve_and_have_their_own_lapses(world: Caches, clock: Clock) -> None:
     for _ in range(10):
         read(world["default"], ["a:1"])
         read(world["other"], ["a:1", "b:1"])

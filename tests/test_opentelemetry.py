@@ -292,7 +292,9 @@ class TestOnAndOff:
 
 def test_the_hit_path_is_the_same_functions(seen: Seen, world: Caches) -> None:
     cache = world["default"]
-    before: dict[str, Callable[..., Any]] = {verb: vars(cache)[verb] for verb in ("get", "aget", "get_or_set")}
+    before: dict[str, Callable[..., Any]] = {
+        verb: vars(cache)[verb] for verb in ("get", "aget", "get_or_set")
+    }
     seen.instrument(world)
 
     assert {verb: vars(cache)[verb] for verb in before} == before

@@ -8,7 +8,8 @@ What is different here, as a hit must not pay for it:
 
 - *Hits are seen late.* A record counts its hits itself; here we look how many those of the sample had since we looked
   last, which is every few misses. So the order is exact from one look to the next; between two it is taken that reads
-  came at random, each key's as often as it was read: its first the earlier, and its last the later, the more there were.
+  came at random, each key's as often as it was read: its first the earlier, and its last the later, the more there
+  were.
 - *Order beyond what is asked for is forgotten.* Keys that only more than ten times the memory would have kept are let
   go, the oldest first; until there are as many, the threshold is lowered instead, as in the paper.
 - *A ttl is no matter of memory.* Who finds that an entry's time was over, or that it was deleted or invalidated,
@@ -40,7 +41,9 @@ _LOWERED: Final = 0.95
 _EVENTS: Final = 8  # misses and new entries of the sample between two looks, or a sixty-fourth of its entries
 _STEPS: Final = 8  # buckets of distances for each doubling
 _BUCKETS: Final = 32 * _STEPS
-_GAPS: Final = tuple(-log(1.0 - (number + 0.5) / 8) for number in range(8))  # eighths of times until something happens
+_GAPS: Final = tuple(
+    -log(1.0 - (number + 0.5) / 8) for number in range(8)
+)  # eighths of times until something happens
 _EXACT: Final = 12
 _RATIO: Final = 1.3
 _REMEMBERED: Final = 100_000.0  # reads of the sample: then each counts half
@@ -280,9 +283,8 @@ class CurveSketch:
                 seen.uses += new
             if seen.uses:
                 used.append(seen)
-        for seen in dict.fromkeys(self._late):
-            if seen.record is None and self._seen.get(seen.place) is seen:
-                used.append(seen)
+        late = dict.fromkeys(self._late)
+        used += [each for each in late if each.record is None and self._seen.get(each.place) is each]
         self._late.clear()
         if used:
             self._count(used)
@@ -305,7 +307,9 @@ class CurveSketch:
     def _count_repeated(self, used: list[_Seen]) -> None:
         """Count the reads of each key but its first: between two of them each other one was read or not, as likely as
         it is read often."""
-        alike: dict[int, list[int]] = {}  # by about how often they were read: how many, and their reads but the first
+        alike: dict[
+            int, list[int]
+        ] = {}  # by about how often they were read: how many, and their reads but the first
         for seen in used:
             uses = seen.uses
             if uses > _EXACT:
@@ -337,7 +341,7 @@ class CurveSketch:
         hits, misses = self._hits + read - self._read_before, self._misses + self._misses_since
         share, entries = self._threshold / _HASHES, self._capacity()
         near, far = sum(self._near), sum(self._far) + self._cold
-        if hits + misses <= 0 or near + far <= 0:
+        if hits + misses <= 0:
             return None
         grown = misses * share / far if far else 0.0
         lacking = hits * share - near
@@ -358,7 +362,9 @@ class CurveSketch:
         found = [prefix for prefix in self._prefixes.values() if prefix.home is home and prefix.lapses >= 1]
         found.sort(key=lambda prefix: -prefix.lapses)
         return tuple(
-            Lapse(each.name, each.life, each.reads / share, each.lapses / share, each.late(0.5), each.late(0.9))
+            Lapse(
+                each.name, each.life, each.reads / share, each.lapses / share, each.late(0.5), each.late(0.9)
+            )
             for each in found
         )
 

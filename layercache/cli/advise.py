@@ -70,7 +70,9 @@ def _asked(url: str, token: str | None) -> dict[str, Any]:
             raise CacheError(f"{url} refuses: {_detail(error)}") from None
     except (URLError, OSError, ValueError) as error:
         reason = error.reason if isinstance(error, URLError) else error
-        raise CacheError(f"{url} cannot be asked: {reason}; --url names the service's management API") from None
+        raise CacheError(
+            f"{url} cannot be asked: {reason}; --url names the service's management API"
+        ) from None
 
 
 def _detail(error: HTTPError) -> str:

@@ -12,9 +12,7 @@ __all__ = ["Watcher"]
 class Watcher(Protocol):
     """What is told of loads and of operations that wait for a network or a disk; of hits near, never."""
 
-    def loading(
-        self, cache: str, keys: Sequence[str], *, background: bool
-    ) -> AbstractContextManager[object]:
+    def loading(self, cache: str, keys: Sequence[str], *, background: bool) -> AbstractContextManager[object]:
         """Return what is entered while the loader of `keys` runs, and left with what it raised."""
         ...
 

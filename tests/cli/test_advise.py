@@ -14,7 +14,9 @@ from operating import run, write_settings
 from layercache import Caches
 
 SETTINGS = {
-    "backends": {"local": {"type": "memory", "max_entries": 100, "eviction": "lru", "miss_ratio_curve": True}},
+    "backends": {
+        "local": {"type": "memory", "max_entries": 100, "eviction": "lru", "miss_ratio_curve": True}
+    },
     "caches": {"stock": {"backend": "local"}},
     "admin": {"read_token": READ},
 }
