@@ -244,7 +244,7 @@ class Caches:
 
     def _open(self, name: str) -> Cache[Any]:
         from layercache.codecs.normal import NormalForm
-        from layercache.core.flights import Flights
+        from layercache.core.flights import Flights, Outdating
         from layercache.core.layer import Health, Layer
         from layercache.core.tickets import Tickets
         from layercache.face import Cache
@@ -270,6 +270,9 @@ class Caches:
                 closed.unbind()
             closings.count += 1
 
+        flights = Flights(threading.Lock(), threading.get_ident)
+        if layer.space.near is not None:  # it follows what others do in any case
+            layer.space.subscribe(Outdating(flights))
         return Cache(
             name,
             layer,
@@ -279,7 +282,7 @@ class Caches:
                 by_reference=wanted.isolation == "reference",
                 is_near=layer.space.near is not None,
             ),
-            Flights(threading.Lock(), threading.get_ident),
+            flights,
             (InlinePort(self._now), LoopPort(self._now)),
             close,
         )

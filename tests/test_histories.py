@@ -161,6 +161,16 @@ class TestOutages:
         assert rules(WRITTEN, self.DELETED, everywhere, read(35.1, "old")) == ["too old"]
 
 
+def test_a_store_that_was_set_back_may_show_what_it_had_then_until_that_is_made_good() -> None:
+    deleted = did("delete", 3, 4)
+    set_back = did("outage", 20, 30, 3.5, node=EVERY_NODE)
+
+    assert rules(WRITTEN, deleted, read(19, "old")) == ["too old"]
+    assert rules(WRITTEN, deleted, set_back, read(19, "old")) == ["too old"]
+    assert rules(WRITTEN, deleted, set_back, read(29, "old"), read(29, "old", "a")) == []
+    assert rules(WRITTEN, deleted, set_back, read(35.1, "old")) == ["too old"]
+
+
 def test_an_objection_says_what_was_read_and_why_it_is_wrong() -> None:
     (objection,) = objections([WRITTEN, did("delete", 3, 4), read(10, "old")], MOST)
 

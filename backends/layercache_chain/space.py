@@ -30,7 +30,7 @@ from layercache.entry import CACHE_TAG, Entry, Stamps
 from layercache.errors import BackendError, CannotList, InvalidOption
 from layercache.inline import InlinePort, run
 from layercache.loop import LoopPort
-from layercache.spi import Change, KeyPage, Lease, LeasingKeySpace, Sight
+from layercache.spi import Change, KeyPage, Lease, LeasingKeySpace, Listener, Sight
 from layercache_chain.hearing import Hearing, Trust
 
 __all__ = ["ChainSpace"]
@@ -414,6 +414,10 @@ class ChainSpace(LeasingKeySpace):
 
     async def alate_stamps(self, tags: Sequence[str], mark: bytes | None) -> Stamps | None:
         return await self._late_stamps(self._loop, tags, mark)
+
+    def subscribe(self, listener: Listener) -> bool:
+        """Tell `listener` what each layer is told of."""
+        return any([layer.space.subscribe(listener) for layer in self._layers])  # noqa: C419  (all are asked)
 
     def layers(self) -> Sequence[Layer]:
         return self._layers

@@ -3,18 +3,30 @@
 A *flight* is one load under way. Its *leader* runs the loader; *followers* wait for the leader to
 land. The first to board a key leads it. Flights whose keys one call loads together share a *party*: all who wait for
 any of them.
+
+Rule: nobody boards a flight that began before a change of its key was completed here: what it will land with may be of
+the past. It goes on for those who are aboard, and another one is begun.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, TypeAlias
 
 from layercache.core.policy import Plan
-from layercache.entry import MISSING, Entry, Missing
+from layercache.entry import CACHE_TAG, MISSING, Entry, Missing
 
-__all__ = ["Flight", "Flights", "Landed", "LoadAbandoned", "LoadOverdue", "Party", "waits_in_a_circle"]
+__all__ = [
+    "Flight",
+    "Flights",
+    "Landed",
+    "LoadAbandoned",
+    "LoadOverdue",
+    "Outdating",
+    "Party",
+    "waits_in_a_circle",
+]
 
 Landed: TypeAlias = Entry | Missing
 """What a flight lands with: the entry, or `MISSING` where the loader said that there is nothing to store."""
@@ -59,17 +71,19 @@ class Flight:
         party: who waits for it.
         is_over: whether it has landed or failed; the two that follow are set before.
         landed, error: what it landed with, or what it failed with.
+        stopped: what stopped its leader, where that was neither.
         wakes: called when it is over. Who waits appends to it and then looks at `is_over`, so either sees the other.
         waits_for: the flights that its loader waits for itself.
     """
 
-    __slots__ = ("error", "is_over", "key", "landed", "party", "plan", "waits_for", "wakes")
+    __slots__ = ("error", "is_over", "key", "landed", "party", "plan", "stopped", "waits_for", "wakes")
 
     def __init__(self, key: str, plan: Plan, party: Party) -> None:
         self.key, self.plan, self.party = key, plan, party
         self.is_over = False
         self.landed: Landed = MISSING
         self.error: BaseException | None = None
+        self.stopped: BaseException | None = None
         self.wakes: list[Callable[[], object]] = []
         self.waits_for: list[Flight] = []
 
@@ -135,6 +149,20 @@ class Flights:
                 self._under_way[flight.key] = flight
         return led
 
+    def outdate(self, keys: Collection[str] = (), tags: Collection[str] = ()) -> None:
+        """Have nobody board the flights of `keys` any more, nor those whose value carries one of `tags`, or may turn
+        out to; `*` is the tag of all."""
+        if not self._under_way:  # hardly ever: a change pays no more than this look
+            return
+        with self._lock:
+            for key in keys:
+                self._under_way.pop(key, None)
+            for tag in tags:
+                for key, flight in list(self._under_way.items()):
+                    plan = flight.plan
+                    if tag == CACHE_TAG or tag in plan.tags or plan.tags_of is not None:
+                        del self._under_way[key]
+
     def _found(self, key: str) -> Flight | None:
         flight = self._under_way.get(key)
         return None if flight is None or flight.party.is_lost() else flight
@@ -159,17 +187,54 @@ class Flights:
 
     def fail(self, flight: Flight, error: BaseException) -> None:
         """Hand the loader's own error to the followers; a leader that was stopped lets them board again."""
-        flight.error = error if isinstance(error, Exception) else LoadAbandoned()
+        if isinstance(error, Exception):
+            flight.error = error
+        else:
+            flight.error, flight.stopped = LoadAbandoned(), error
         self._end(flight)
 
     def _end(self, flight: Flight) -> None:
         with self._lock:
-            # after a fork the table is another one
+            # after a fork the table is another one, and after a change the flight
             if self._under_way.get(flight.key) is flight:
                 del self._under_way[flight.key]
         flight.is_over = True
         for wake in tuple(flight.wakes):
             wake()
+
+
+class Outdating:
+    """What the changes of other processes mean for the flights of this one: a `Listener`."""
+
+    def __init__(self, flights: Flights) -> None:
+        self._flights = flights
+
+    def written(self, key: str) -> None:
+        self._flights.outdate((key,))
+
+    def invalidated(self, tag: str, stamp: int, soft: bool) -> None:
+        self._flights.outdate(tags=(tag,))
+
+    def restamped(self, tag: str, stamp: int) -> None:
+        """What is loaded is as right as it was."""
+
+    def retrained(self) -> None:
+        """Nothing is compressed here."""
+
+    def lost_track(self) -> None:
+        """That anything may have happened is the rule at the beginning, and no reason to load everything twice."""
+
+    def lost_writes(self) -> None:
+        """What is loaded comes from elsewhere."""
+
+    def confirmed(self, until: float) -> None:
+        """How long what is near is relied on is nothing to a load."""
+
+    def outage_began(self) -> None: ...
+
+    def outage_ending(self) -> None: ...
+
+    def outage_ended(self) -> None: ...
 
 
 def waits_in_a_circle(flight: Flight, own: Sequence[Flight]) -> bool:

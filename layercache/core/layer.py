@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -153,11 +153,12 @@ class Layer:
 
     Attributes:
         bypasses: how many reads passed it over, as it could not be relied on.
+        changed: told of the keys and the tags of each change that was made here, or may have been, when it is over.
     """
 
     __slots__ = (
-        "_leasing", "_registers", "bypasses", "errors", "forgiving", "health", "hits", "misses", "name", "outbox",
-        "read_times", "space", "tickets", "type", "write_errors", "write_times",
+        "_leasing", "_registers", "bypasses", "changed", "errors", "forgiving", "health", "hits", "misses", "name",
+        "outbox", "read_times", "space", "tickets", "type", "write_errors", "write_times",
     )  # fmt: skip
 
     def __init__(
@@ -173,6 +174,7 @@ class Layer:
     ) -> None:
         self.name, self.type, self.space, self.forgiving = name, type_, space, forgiving
         self.health, self.outbox = health, outbox
+        self.changed: Callable[[Collection[str], Collection[str]], None] = _nobody_listens
         self.hits = self.misses = self.errors = self.write_errors = self.bypasses = 0
         # what is in this process takes less than the clock that would time it
         self.read_times = Histogram() if space.blocks else None
@@ -197,14 +199,19 @@ class Layer:
         """As `read`, of all `keys` that have an entry."""
         found: dict[str, Entry] = {}
         outbox, wanted = self.outbox, keys
-        owing = outbox is not None and not outbox.is_empty
-        if owing:
-            wanted = [key for key in keys if not outbox.withholds(key)]  # type: ignore[union-attr]
+        past: Collection[str] = ()
+        if outbox is not None and not outbox.is_empty:
+            past, wanted = outbox.tags(), [key for key in keys if not outbox.withholds(key)]
         if wanted:
             asking = _timed(port, self.read_times, port.read_many(self.space, wanted))
             found = await self._tried(asking, found)
-        if owing:
-            found = {key: entry for key, entry in found.items() if outbox.passes(entry)}  # type: ignore[union-attr]
+        if outbox is not None and (past or not outbox.is_empty):
+            # what it is owed since it was asked is of the past as well
+            found = {
+                key: entry
+                for key, entry in found.items()
+                if not outbox.withholds(key) and outbox.passes(entry, past)
+            }
         now = port.now()
         hits = len(found) if stale else sum(entry.fresh_until > now for entry in found.values())
         self.hits += hits
@@ -214,6 +221,7 @@ class Layer:
     async def look(self, port: Port, key: str) -> Entry | None:
         """As `read`, for who only wants to know: it counts neither a hit nor a miss."""
         outbox = self.outbox
+        past: Collection[str] = ()
         if outbox is None or outbox.is_empty:
             try:
                 reading = port.read(self.space, key)
@@ -226,11 +234,12 @@ class Layer:
         elif outbox.withholds(key):
             return None
         else:
+            past = outbox.tags()
             entry = await self._tried(_timed(port, self.read_times, port.read(self.space, key)), None)
-        if entry is None or outbox is None or outbox.is_empty:
+        if entry is None or outbox is None or (outbox.is_empty and not past):
             return entry
         # what it is owed since it was asked is of the past as well
-        return None if outbox.withholds(key) or not outbox.passes(entry) else entry
+        return None if outbox.withholds(key) or not outbox.passes(entry, past) else entry
 
     # -- writing
 
@@ -257,7 +266,10 @@ class Layer:
 
     async def update(self, port: Port, key: str, change: Change) -> Entry | None:
         """As the key space's. Where that fails and is forgiven, nothing is there to change: an increment says so."""
-        answered, changed = await self.try_update(port, key, change)
+        try:
+            answered, changed = await self.try_update(port, key, change)
+        finally:
+            self.changed((key,), ())
         if not answered:
             change(None)
         return changed
@@ -314,11 +326,14 @@ class Layer:
         self, operation: Coroutine[Any, Any, R], owed: Owed, otherwise: R, *, strict: bool = False
     ) -> R:
         """Make a change, which voids the tickets of what it changes; `owed` where it does not arrive."""
-        if not self._registers:
-            result = await self._changed(operation, owed, otherwise, strict=strict)
-        else:
-            with self.tickets.clearing() if owed.tags else self.tickets.writing(owed.keys):
+        try:
+            if not self._registers:
                 result = await self._changed(operation, owed, otherwise, strict=strict)
+            else:
+                with self.tickets.clearing() if owed.tags else self.tickets.writing(owed.keys):
+                    result = await self._changed(operation, owed, otherwise, strict=strict)
+        finally:
+            self.changed(owed.keys, owed.tags)
         if strict and self.space.owes(owed.keys, owed.tags):
             raise BackendError(
                 self.name, "the change did not reach every layer; it will when they answer again"
@@ -386,7 +401,9 @@ class Layer:
     ) -> list[Lease]:
         outbox = self.outbox
         asked = keys
+        past: Collection[str] = ()
         if outbox is not None and not outbox.is_empty:
+            past = outbox.tags()
             asked = [] if outbox.owes(tags=tags) else [key for key in keys if not outbox.withholds(key)]
         leases = down = dict.fromkeys(asked, Lease("down", None))
         try:
@@ -397,11 +414,13 @@ class Layer:
             if not isinstance(error, Exception):  # they may have been granted while we were stopped
                 await self._tried(port.release_many(space, asked, token, 0.0), None)
             raise
-        if outbox is not None and not outbox.is_empty:
+        if outbox is not None and (past or not outbox.is_empty):
             for key, lease in leases.items():
-                if lease.entry is not None and (outbox.withholds(key) or not outbox.passes(lease.entry)):
-                    past = Lease("down", None) if lease.state == "fresh" else lease._replace(entry=None)
-                    leases[key] = past
+                found = lease.entry
+                if found is not None and (outbox.withholds(key) or not outbox.passes(found, past)):
+                    leases[key] = (
+                        Lease("down", None) if lease.state == "fresh" else lease._replace(entry=None)
+                    )
         return [leases.get(key) or Lease("down", None) for key in keys]
 
     async def fill(
@@ -573,3 +592,7 @@ async def _measured(port: Port, times: Histogram, operation: Coroutine[Any, Any,
 
 async def _answer(operation: Coroutine[Any, Any, R]) -> tuple[bool, R]:
     return True, await operation
+
+
+def _nobody_listens(keys: Collection[str], tags: Collection[str]) -> None:
+    pass

@@ -42,6 +42,7 @@ class Loading:
 
     def __init__(self, verbs: Verbs, flights: Flights) -> None:
         self.verbs, self.flights = verbs, flights
+        verbs.layer.changed = flights.outdate
         self.leading = Leading(verbs, flights)
         self.waits = self.stale_hits = self.timeouts = 0
 
@@ -194,6 +195,7 @@ class Loading:
         after: float = 0.0,
     ) -> Any:
         load: Load | None = None
+        stopped: BaseException | None = None  # our own load
         while True:
             flight, is_leader = self.flights.board(key, plan)
             limit = min(plan.hard_timeout, plan.wait)
@@ -209,6 +211,9 @@ class Loading:
             try:
                 landed = await self._landed(port, flight, plan, stale, limit, is_leader=is_leader)
             except LoadAbandoned:
+                if is_leader and stopped is not None and flight.stopped is not None:
+                    raise flight.stopped from None  # twice: that is the loader's doing, such as a test's that gives up
+                stopped = flight.stopped if is_leader else stopped
                 continue  # the leader was stopped: somebody else must lead
             except BaseException as error:
                 if after and not is_leader and flight.is_over and isinstance(error, Exception):
@@ -259,6 +264,8 @@ class Loading:
                         port, flight, plan, known.get(key), limit, is_leader=is_leader
                     )
                 except LoadAbandoned:
+                    if is_leader and flight.stopped is not None:
+                        raise flight.stopped from None
                     if not is_leader:
                         again.append(key)
                     continue

@@ -114,10 +114,15 @@ class Outbox:
         """Whether the layer's word on `key` is of the past."""
         return bool(self._everything) or key in self._keys
 
-    def passes(self, entry: Entry) -> bool:
-        """Whether nothing that `entry` carries is owed."""
+    def tags(self) -> Collection[str]:
+        """Return the tags that are owed. What is read from now on and carries one is of the past, even if that is
+        delivered before the answer has come: for `passes`."""
+        return list(self._tags)
+
+    def passes(self, entry: Entry, past: Collection[str] = ()) -> bool:
+        """Whether nothing that `entry` carries is owed, or was when it was asked for."""
         tags = self._tags
-        return not tags or not any(tag in tags for tag, _ in entry.stamps)
+        return not (tags or past) or not any(tag in tags or tag in past for tag, _ in entry.stamps)
 
     def owes(self, keys: Collection[str] = (), tags: Collection[str] = ()) -> bool:
         """Whether one of these did not reach the layer yet; `*` among the tags is a clear."""

@@ -416,6 +416,7 @@ class TestCachesOnAServer:
         assert [each.message.partition(":")[0] for each in alike] == [f"stream {n} of 3" for n in (1, 2, 3)]
         assert fewer.level == "warning"
         assert "log_shards is 2 here, and some process has said 3" in fewer.message
+        sound.ask("FLUSHALL")  # it is said for a day, and others look at this server
 
     def test_a_dictionary_is_shown_and_missed(self) -> None:
         with (
@@ -507,7 +508,7 @@ class TestOutput:
         assert lines[2] == "far (redis) of quotes"
         assert lines[3] == f"ok       connection     127.0.0.1:{sound.port} answers"
         assert "local (memory) of n" in lines
-        assert lines[-1] == "0 errors, 0 warnings"
+        assert lines[-1] == "0 errors, 0 warnings", done.output
         assert [line for line in lines if line != line.rstrip()] == []
 
     def test_a_fix_stands_under_what_it_fixes(self, folder: Path) -> None:

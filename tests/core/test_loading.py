@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Coroutine
+from threading import Lock, get_ident
 from typing import Any
 
 import pytest
 from loading_worlds import CLOCK, World, orders
 
 from layercache.core.context import LoadContext, NotModified, current_load
-from layercache.core.policy import Overrides
+from layercache.core.flights import Flights, Outdating
+from layercache.core.policy import Overrides, Plan
 from layercache.entry import MISSING
 from layercache.errors import CacheError, LoadTimeout, RecursiveLoad
 from layercache.testing import StepPort
@@ -741,3 +743,63 @@ class TestRefreshing:
             assert world.begun == 1, order.steps
             assert world.stored() == [1]
             world.assert_nothing_is_left(order.steps)
+
+
+class TestChangesDuringALoad:
+    """Who asks after a change of this process was completed is not given what was loaded before it."""
+
+    @pytest.mark.parametrize(
+        ("kind", "change"),
+        [("memory", "delete"), ("leases", "clear"), ("chain", "invalidate")],
+    )
+    def test_nobody_boards_a_load_that_began_before_it_in_any_order(self, kind: str, change: str) -> None:
+        def callers(world: World, port: StepPort) -> Any:
+            verbs = world.loading.verbs
+            world.done = False  # type: ignore[attr-defined]
+
+            async def changing() -> None:
+                world.source = 2  # first at its source, then here
+                match change:
+                    case "delete":
+                        await verbs.delete(port, "k")
+                    case "clear":
+                        await verbs.clear(port)
+                    case _:
+                        await verbs.invalidate(port, ["t"])
+                world.done = True  # type: ignore[attr-defined]
+
+            async def asking() -> Any:
+                after = world.done  # type: ignore[attr-defined]
+                return after, await world.get_or_set(port, tags=["t"])
+
+            return [world.get_or_set(port, tags=["t"]), changing(), asking()]
+
+        seen = set()
+        for world, order in orders(kind, callers):
+            after, value = order.results[2]
+            seen.add((after, value[0]))
+            assert not after or value == [2], order
+            world.assert_nothing_is_left(order)
+        assert (True, 2) in seen
+        assert (False, 1) in seen, "there are orders in which it asks before"
+
+    def test_what_another_process_has_changed_is_not_boarded_either(self) -> None:
+        flights = Flights(Lock(), get_ident)
+        heard = Outdating(flights)
+        for news in (lambda: heard.written("k"), lambda: heard.invalidated("t", 1, False)):
+            first, _ = flights.board("k", Plan(tags=("t",)))
+            other, _ = flights.board("l", Plan())
+
+            news()
+
+            assert flights.board("k", Plan()) != (first, False)
+            assert flights.board("l", Plan()) == (other, False)
+            flights.reset(Lock())
+
+    def test_a_tag_that_only_the_value_will_tell_may_be_the_one_that_is_invalidated(self) -> None:
+        flights = Flights(Lock(), get_ident)
+        flights.board("k", Plan(tags_of=lambda _: ["t"]))
+
+        flights.outdate(tags=["t"])
+
+        assert flights.board("k", Plan())[1] is True

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from threading import Lock
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 from hypothesis import given
@@ -26,6 +26,8 @@ from layercache_chain.space import ChainSpace
 
 MEMORY = open_backend("memory", now=CLOCK)
 PORT = InlinePort(CLOCK)
+
+R = TypeVar("R")
 
 
 def entry(value: str, *tags: str, ttl: float = 60, stale: float = 0) -> Entry:
@@ -101,6 +103,28 @@ class FarSpace(LeasingSpace):
     ) -> dict[str, Lease]:
         self._ask("lease")
         return super().lease_many(keys, token, seconds, after, tags)
+
+
+class Late(InlinePort):
+    """A port over which the answers of `far` arrive after something else was done."""
+
+    def __init__(self, far: LeasingSpace, meanwhile: Callable[[], object]) -> None:
+        super().__init__(CLOCK)
+        self._far, self._meanwhile = far, meanwhile
+
+    async def read(self, space: Any, key: str) -> Entry | None:
+        return self._late(space, await super().read(space, key))
+
+    async def read_many(self, space: Any, keys: Sequence[str]) -> dict[str, Entry]:
+        return self._late(space, await super().read_many(space, keys))
+
+    async def lease_many(self, space: Any, *args: Any) -> dict[str, Lease]:
+        return self._late(space, await super().lease_many(space, *args))
+
+    def _late(self, space: Any, answer: R) -> R:
+        if space is self._far:
+            self._meanwhile()
+        return answer
 
 
 class Chain:
@@ -346,6 +370,22 @@ class TestWithholding:
         loaded.stamps = lease.stamps
         assert chain.space.fill_many(b"me", {"k": loaded}) == []
         assert chain.value() == "loaded"
+
+    @pytest.mark.parametrize("operation", ["read", "read many", "lease"])
+    def test_nor_what_was_on_its_way_while_that_was_delivered(self, operation: str) -> None:
+        chain = self.owing(tags=["t"])
+        port = Late(chain.far, lambda: run(chain.outbox.deliver(PORT, chain.far)))
+
+        match operation:
+            case "read":
+                assert run(chain.space._read(port, "k")) is None
+            case "read many":
+                assert run(chain.space._read_many(port, ["k", "l"])).keys() == {"l"}
+            case _:
+                assert run(chain.space._lease_many(port, ["k"], b"me", 10, 0.0, ()))["k"].entry is None
+
+        assert chain.outbox.is_empty
+        assert chain.near.get("k") is None
 
     def test_what_was_loaded_before_it_was_owed_is_not_stored(self) -> None:
         chain = Chain()

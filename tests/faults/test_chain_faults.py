@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
@@ -36,6 +37,12 @@ def own_server() -> Iterator[ValkeyServer]:
 def chaos(own_server: ValkeyServer) -> Iterator[Chaos]:
     with Chaos(own_server.port) as chaos:
         yield chaos
+
+
+def leases(server: ValkeyServer) -> int:
+    """How many scripts were executed, of which a lease is one."""
+    said = server.ask("INFO", "commandstats")
+    return sum(int(calls) for calls in re.findall(r"cmdstat_eval(?:sha)?:calls=(\d+)", said))
 
 
 def is_well(cache: Cache[Any]) -> bool:
@@ -201,6 +208,24 @@ def test_only_the_first_call_pays_and_it_is_logged_once(
         assert [message.split(":")[0] for message in said] == ["layer 'far' failed; serving without it"]
 
 
+def test_a_stamp_that_is_known_is_no_sign_that_the_server_answers_again(
+    own_server: ValkeyServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    with Caches(settings(own_server.url)) as world:
+        cache = world["default"]
+        follow(cache)
+        cache.set("k", 1, tags=["t"])
+        far = cache._layer.space.layers()[-1].space
+        until(lambda: far.stamps(["t"]) and far._commands._stamps.get("t") is not None)
+        with killed(own_server, None):  # type: ignore[arg-type]
+            for _ in range(3):
+                cache.get("unknown")
+                cache.set("k", 1, tags=["t"])
+            said = [record.message for record in caplog.records if record.name == "layercache.layer"]
+
+    assert [message.split(":")[0] for message in said] == ["layer 'far' failed; serving without it"]
+
+
 class TestLeasesThatAreLost:
     """Nobody waits for a load that is over: what could not be given back is ended by what the server is owed."""
 
@@ -246,14 +271,17 @@ class TestLeasesThatAreLost:
         self.check(chaos, one, other)
 
     def test_the_answer_that_grants_it_is_lost(
-        self, chaos: Chaos, one: Cache[Any], other: Cache[Any]
+        self, own_server: ValkeyServer, chaos: Chaos, one: Cache[Any], other: Cache[Any]
     ) -> None:
         def load() -> str:
             chaos.heal()
             return "mine"
 
+        one.get_or_set("another", lambda: 1)  # the server knows the script now
+        granted = leases(own_server)
         chaos.cut(0)
-        assert one.get_or_set("k", load) == "mine"
+        assert one.refresh("k", load) == "mine"  # which does not read first
+        assert leases(own_server) > granted
         assert chaos.cuts >= 1
 
         self.check(chaos, one, other)

@@ -94,9 +94,10 @@ class Node:
 
     def is_well(self) -> bool:
         """Whether the server serves it and is owed nothing, and it hears of what others do."""
-        gauges = self.far.space.gauges()
-        hears = gauges.get("log_lag", inf) < self._staleness
-        return hears and not self._is_in_trouble()
+        return self._hears() and not self._is_in_trouble()
+
+    def _hears(self) -> bool:
+        return self.far.space.gauges().get("log_lag", inf) < self._staleness
 
     def end(self) -> dict[str, Any]:
         """End the programs, write the history, and say what there was."""
@@ -132,7 +133,8 @@ class Node:
         )
 
     def _watch(self) -> None:
-        """Note outages, from before they begin until after they have ended, and when everything was delivered."""
+        """Note outages, until after they have ended, and when everything was delivered. What is near is served in an
+        outage as it was when others were heard of last, so that is when one begins."""
         last_fine, delivered, openings = monotonic(), 0.0, 0
         while True:
             is_ending = self.ended.is_set()
@@ -141,11 +143,11 @@ class Node:
             if count != openings and (is_ending or not is_out):
                 self.note(Event(self.name, "outage", began=last_fine, ended=monotonic()))
                 openings = count
-            if not is_out:
+            if not is_out and self._hears():
                 last_fine = began
-                if delivered < self.doubtful_at <= began and not self._is_in_trouble():
-                    self.note(Event(self.name, "delivered", began=began, ended=monotonic()))
-                    delivered = began
+            if delivered < self.doubtful_at <= began and not self._is_in_trouble():
+                self.note(Event(self.name, "delivered", began=began, ended=monotonic()))
+                delivered = began
             if is_ending:
                 return
             time.sleep(0.002)

@@ -23,7 +23,7 @@ import pytest
 from calling import until
 from histories import EVERY_NODE, Event, Objection, events_of, objections
 from node import TIDES
-from processes import Process
+from spawned import Process
 
 from layercache.testing import Chaos, ValkeyServer
 
@@ -62,9 +62,17 @@ class Fleet:
         for process in self.processes:
             process.answer()
 
-    def until_well(self) -> None:
-        """Wait until all are served by the server, have delivered what they owed, and hear of each other."""
-        until(lambda: all(self.all("is_well")), within=15)
+    def until_well(self) -> float:
+        """Wait until all are served by the server, have delivered what they owed, and hear of each other; return a
+        moment up to which nothing is owed."""
+        looked = [time.monotonic()]
+
+        def is_well() -> bool:
+            looked.append(time.monotonic())
+            return all(self.all("is_well"))
+
+        until(is_well, within=15)
+        return looked[-1]
 
     def all(self, act: str) -> list[Any]:
         for process in self.processes:
@@ -158,7 +166,7 @@ def a_server_that_comes_back_empty(fleet: Fleet, chance: Random) -> Iterator[Non
 
 @contextmanager
 def a_server_that_comes_back_as_it_was(fleet: Fleet, chance: Random) -> Iterator[None]:
-    saved = time.monotonic()
+    saved = fleet.until_well()  # what is owed is not saved
     fleet.server.ask("SAVE")
     time.sleep(2 * MAX_STALENESS)
     fleet.server.kill()
@@ -201,6 +209,7 @@ def forecast(chance: Random) -> Iterator[tuple[str, float]]:
             return
 
 
+@pytest.mark.slow
 def test_no_read_is_older_than_it_may_be_in_any_weather(fleet: Fleet, tmp_path: Path) -> None:
     chance = Random(SEED)
     fleet.begin(tmp_path, serve="ab")

@@ -194,6 +194,31 @@ class TestErrors:
         assert stopped.value.value == 3
         assert left(cache) == (0, 0)
 
+    def test_what_is_no_exception_ends_the_call_too(self, cache: Cache[Any]) -> None:
+        """Such as what pytest.fail raises in the loader of a test."""
+
+        class Stopped(BaseException):
+            pass
+
+        calls = 0
+
+        async def stop(*keys: Any) -> Any:
+            nonlocal calls
+            calls += 1
+            raise Stopped
+
+        def stop_here(*keys: Any) -> Any:
+            raise Stopped
+
+        with pytest.raises(Stopped):
+            asyncio.run(cache.aget_or_set("k", stop))
+        with pytest.raises(Stopped):
+            asyncio.run(cache.aget_or_set_many(["k", "l"], stop))
+        with pytest.raises(Stopped):
+            cache.get_or_set("k", stop_here)
+        assert calls <= 3
+        assert left(cache) == (0, 0)
+
     def test_of_a_loader_hold_no_frames_in_circles(self, cache: Cache[Any]) -> None:
         def fail() -> None:
             raise LookupError("no quote")

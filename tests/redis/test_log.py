@@ -587,6 +587,7 @@ with Caches(json.loads(sys.argv[1])) as world:
         then = now
         assert cache.get("k") is not None
     print(cache.get("k"), flush=True)
+    sys.setswitchinterval(0.005)
 """
 
 
@@ -714,6 +715,8 @@ class TestBreaks:
     ) -> None:
         far = Far(open_cache(max_staleness="400ms"))
         news = listening(far)
+        # the making of the cache's stamp is heard as well
+        eventually(lambda: far.log.tail._last == server.xinfo_stream(log_at)["last-generated-id"])
 
         with server.pipeline() as at_once:
             at_once.delete(log_at)

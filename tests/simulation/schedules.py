@@ -7,9 +7,9 @@ from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any, TypeAlias
 
-from fleet import MAX_STALENESS, Fleet, Member
 from histories import Objection, objections
-from server import Stream
+from server import Server, Stream
+from simulated import MAX_STALENESS, Fleet, Member
 
 __all__ = ["KINDS", "judged", "run"]
 
@@ -28,14 +28,14 @@ _HABITS = {
 }
 
 KINDS = (
-    "calm", "slow", "lossy", "cut off", "deaf", "crashes", "trimmed", "stopped", "emptied", "set back", "clocks", "evicted",
-    "everything",
+    "calm", "slow", "lossy", "cut off", "deaf", "crashes", "trimmed", "stopped", "emptied", "set back", "clocks",
+    "evicted", "everything",
 )  # fmt: skip
 
 
 def run(seed: int, kind: str, *, acts: int = 7) -> Fleet:
     """Run one schedule to its end: users of each node, with faults of `kind`; then all heals, and is looked at."""
-    fleet = Fleet(seed, serves=seed % 3 > 0)
+    fleet = Fleet(seed, serves=seed % 3 > 0, shards=seed % 4 == 0)
     world, chance = fleet.world, fleet.world.chance
     fleet.network.slow = 0.15
     habit, pace = chance.choice(list(_HABITS)), 2.0 if kind == "deaf" else 0.8
@@ -55,8 +55,7 @@ def run(seed: int, kind: str, *, acts: int = 7) -> Fleet:
     world.until(lambda: not running["users"])
     _heal(fleet)
     if kind not in {"calm", "slow"}:
-        settled = world.clock.now + MAX_STALENESS + 1
-        world.until(lambda: world.clock.now > settled)
+        _settle(fleet)
     looking: list[None] = []
 
     async def look(index: int) -> None:
@@ -125,7 +124,9 @@ async def _faults(fleet: Fleet, kind: str) -> None:
         await world.sleep(chance.random() * (0.5 if kind in {"deaf", "trimmed"} else 2.0))
         fault = kind
         if kind == "everything":
-            fault = chance.choice(["cut off", "deaf", "crashes", "trimmed", "stopped", "emptied", "clocks", "evicted"])
+            fault = chance.choice(
+                ["cut off", "deaf", "crashes", "trimmed", "stopped", "emptied", "clocks", "evicted"]
+            )
             network.losing = chance.choice([0.0, 0.0, 0.05])
         match fault:
             case "cut off":
@@ -145,11 +146,12 @@ async def _faults(fleet: Fleet, kind: str) -> None:
                 network.cut_off.add(ear)
                 await world.sleep(chance.random())
                 network.cut_off.discard(ear)
-                stream = server.values.get(_LOG)
+                log = chance.choice(_streams(server))
+                stream = server.values.get(log)
                 if isinstance(stream, Stream):
                     del stream.entries[: len(stream.entries) - chance.choice([0, 0, 1, 3])]
                     if chance.random() < 0.3:
-                        del server.values[_LOG]
+                        del server.values[log]
             case "stopped":
                 network.stop()
                 await world.sleep(chance.random() * 2)
@@ -169,28 +171,44 @@ async def _faults(fleet: Fleet, kind: str) -> None:
                     del server.values[chance.choice(stamps)]
 
 
+def _streams(server: Server) -> list[bytes]:
+    return [key for key in server.values if key.startswith(_LOG)] or [_LOG]
+
+
 async def _set_back(fleet: Fleet) -> None:
     """Restart the server with data of the past, and note until when that may show."""
     world, chance, network, server = fleet.world, fleet.world.chance, fleet.network, fleet.server
     since, data = world.time, server.snapshot()
     await world.sleep(chance.random() * 2)
     network.stop()
-    seen = max(member.tail._last for member in fleet.members)
-    stream = data[0].get(_LOG)
     # what nobody had heard of yet, nobody misses
-    is_missed = stream is not None and seen > b"%d-%d" % stream.last
+    is_missed = any(
+        tail._name in data[0] and tail._last > b"%d-%d" % data[0][tail._name].last
+        for member in fleet.members
+        for tail in member.tails
+    )
     await world.sleep(chance.random() * 0.5)
     server.restart(data)
     network.start()
-    began, noticed = world.time, sum(member.tail.set_backs for member in fleet.members)
+    noticed = sum(member.set_backs for member in fleet.members)
 
     def is_made_good() -> bool:
-        return is_missed and any(
-            member.tail.set_backs and member.outbox.is_empty for member in fleet.members
-        ) and sum(member.tail.set_backs for member in fleet.members) > noticed
+        """Whether somebody has missed what was lost, and has cleared the cache."""
+        return sum(member.set_backs for member in fleet.members) > noticed and any(
+            member.set_backs and member.outbox.is_empty for member in fleet.members
+        )
 
-    await world.sleep(3.0 if is_missed else math.inf, is_made_good)
-    fleet.note_outage(began, since)
+    fleet.watch_set_back(
+        since, is_made_good if is_missed else lambda: False, within=3.0 if is_missed else math.inf
+    )
+
+
+def _settle(fleet: Fleet) -> None:
+    """Have time pass until all outages are over, and then as long as what is near may be behind."""
+    world, members = fleet.world, fleet.members
+    world.until(lambda: not any(member.far.is_out or not member.outbox.is_empty for member in members))
+    settled = world.clock.now + MAX_STALENESS + 0.3
+    world.until(lambda: world.clock.now > settled)
 
 
 def _heal(fleet: Fleet) -> None:

@@ -1,5 +1,5 @@
-"""A server as the simulated fleet has it: the handful of commands that the client sends, and our scripts, on a clock that
-somebody else moves.
+"""A server as the simulated fleet has it: the handful of commands that the client sends, and our scripts, on a clock
+that somebody else moves.
 
 The scripts are written again in Python, step by step as the Lua has them; `test_agreement` runs the same commands here
 and on a real server. Only what is asked of one that is no cluster, and no scripts that change frames in place.
@@ -26,7 +26,7 @@ from layercache_redis.scripts import (
 )
 from layercache_redis.wire import Command, Refusal
 
-__all__ = ["Server", "Stream"]
+__all__ = ["SCRIPTS", "Server", "Stream"]
 
 _STAMP_LIFE = 2_592_000_000
 _FOR_EVER = b"281474976710655"
@@ -62,7 +62,7 @@ class Server:
         self._now = now
         self.values: dict[bytes, Any] = {}
         self.ends: dict[bytes, float] = {}  # milliseconds
-        self.scripts = dict(_SCRIPTS)
+        self.scripts = dict(SCRIPTS)
         self.appended = 0  # entries of streams
 
     # -- what happens to servers
@@ -103,6 +103,11 @@ class Server:
     def _get(self, key: bytes) -> Any:
         return self._at(key)
 
+    def _setrange(self, key: bytes, at: bytes, value: bytes) -> int:
+        found: bytes = self._at(key) or b""
+        self.values[key] = found[: int(at)].ljust(int(at), b"\0") + value + found[int(at) + len(value) :]
+        return len(self.values[key])
+
     def _getrange(self, key: bytes, first: bytes, last: bytes) -> bytes:
         found: bytes = self._at(key) or b""
         return found[int(first) : int(last) + 1]
@@ -131,7 +136,9 @@ class Server:
         found = self._at(key) or {}
         return [found.get(field) for field in fields]
 
-    def _xadd(self, key: bytes, _maxlen: bytes, _about: bytes, most: bytes, _id: bytes, *fields: bytes) -> bytes:
+    def _xadd(
+        self, key: bytes, _maxlen: bytes, _about: bytes, most: bytes, _id: bytes, *fields: bytes
+    ) -> bytes:
         self.appended += 1
         stream = self._at(key)
         if stream is None:
@@ -155,7 +162,7 @@ class Server:
 
     def _eval(self, text: bytes, *words: bytes) -> Any:
         sha = sha1(text, usedforsecurity=False).hexdigest()
-        self.scripts[sha] = _SCRIPTS[sha]
+        self.scripts[sha] = SCRIPTS[sha]
         return self._evalsha(sha.encode(), *words)
 
     def _evalsha(self, sha: bytes, count: bytes, *words: bytes) -> Any:
@@ -335,7 +342,7 @@ def _release(call: _Call) -> Any:
     if px == b"0":
         return call.server._unlink(call.keys[1])
     call.put(call.keys[1], holder[-8:], px)
-    return "OK"
+    return 1
 
 
 def _mark(call: _Call) -> Any:
@@ -345,7 +352,7 @@ def _mark(call: _Call) -> Any:
     return 1
 
 
-_SCRIPTS: dict[str, Callable[[_Call], Any]] = {
+SCRIPTS: dict[str, Callable[[_Call], Any]] = {
     SET.sha: _set, DELETE.sha: _delete, ADD.sha: _add, SWAP.sha: _swap, STAMP.sha: _stamp,
     INVALIDATE.sha: _invalidate, LEASE.sha: _lease, FILL.sha: _fill, RELEASE.sha: _release, MARK.sha: _mark,
 }  # fmt: skip

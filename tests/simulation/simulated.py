@@ -10,10 +10,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from functools import lru_cache
-from random import seed as seed_everything
 from threading import Lock, get_ident
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 from histories import EVERY_NODE, Event
 from server import Server
@@ -21,7 +19,6 @@ from world import Over, World
 
 from layercache.codecs.normal import NormalForm
 from layercache.codecs.pipeline import Pipeline
-from layercache.core.changes import Add
 from layercache.core.flights import Flights
 from layercache.core.layer import Health, Layer
 from layercache.core.loading import Loading
@@ -32,6 +29,7 @@ from layercache.core.verbs import Verbs
 from layercache.entry import CACHE_TAG, MISSING, Entry, Stamps
 from layercache.errors import BackendError, BackendTimeout, CacheError, CircuitOpen
 from layercache.hits import hit_path
+from layercache.inline import chance
 from layercache.registry import stage_named
 from layercache.spi import Change, KeySpace, Lease, LeasingKeySpace, Listener
 from layercache.testing import StepPort
@@ -41,8 +39,9 @@ from layercache_memory.space import MemorySpace
 from layercache_memory.storage import Storage
 from layercache_redis.backend import _Heard
 from layercache_redis.commands import Commands, Setting, Steps
-from layercache_redis.names import Names, Node, log_name
+from layercache_redis.names import Names, Node, Streams, log_name
 from layercache_redis.outages import Outages
+from layercache_redis.shards import _Several
 from layercache_redis.stamps import KnownStamps
 from layercache_redis.tail import Tail
 from layercache_redis.wire import Command
@@ -82,7 +81,9 @@ class Network:
         """Send `commands` and return the replies; raises after `limit` seconds, when what was sent may still arrive."""
         world, life = self.world, self.life
         if not self.is_up:
-            raise BackendError("far", "no connection")
+            failure = BackendError("far", "no connection")
+            failure.in_doubt = False
+            raise failure
         replies: list[Any] = []
         done: list[bool] = []
         way = self._carried(node, commands, replies, done, world.clock.now + limit)
@@ -95,7 +96,12 @@ class Network:
         raise BackendTimeout("far", "no answer")
 
     async def _carried(
-        self, node: object, commands: Sequence[Command], replies: list[Any], done: list[bool], given_up_at: float
+        self,
+        node: object,
+        commands: Sequence[Command],
+        replies: list[Any],
+        done: list[bool],
+        given_up_at: float,
     ) -> None:
         world, life = self.world, self.life
         if not await self._gets_through(node) or self.life != life:
@@ -116,9 +122,10 @@ class Network:
         world, server, life = self.world, self.server, self.life
         ends = world.clock.now + seconds
         while self.life == life and world.clock.now < ends and server.execute(command) is None:
-            appended = server.appended
+            seen = server.appended
             await world.sleep(
-                ends - world.clock.now, lambda: server.appended != appended or self.life != life
+                ends - world.clock.now,
+                lambda seen=seen: server.appended != seen or self.life != life,  # type: ignore[misc]
             )
 
     async def _gets_through(self, node: object) -> bool:
@@ -145,7 +152,7 @@ class Network:
 
 
 class FarSpace(LeasingKeySpace):
-    """The server as one node has it: real steps, sent over the network. Plain calls have others take turns meanwhile."""
+    """The server as one node has it: real steps, sent over the network. Plain calls have others go on meanwhile."""
 
     def __init__(self, member: Member, commands: Commands) -> None:
         self._member, self.commands = member, commands
@@ -158,15 +165,16 @@ class FarSpace(LeasingKeySpace):
 
     def subscribe(self, listener: Listener) -> bool:
         self.outages.subscribe(listener)
-        self._member.tail.subscribe("c", listener)
+        self._member.subscribe(listener)
         return True
 
-    async def run(self, steps: Steps[R]) -> R:
+    async def run(self, steps: Steps[R], *, for_probe: bool = False) -> R:
+        """Run steps; while the server is left alone, for who probes it alone."""
         member = self._member
         world = member.world
         task = world.task
         try:
-            if self.outages.is_on and not member.is_probing:
+            if self.outages.is_on and not for_probe:
                 raise CircuitOpen("far", "it is left alone")
             sent = world.clock.now
             commands = next(steps)
@@ -197,12 +205,12 @@ class FarSpace(LeasingKeySpace):
         return replies
 
     def plainly(self, steps: Steps[R]) -> R:
-        """Run steps for who cannot pause."""
+        """Run steps for who cannot pause: who probes, and delivers what is owed before the outage ends."""
         world, results = self._member.world, []
 
         async def running() -> None:
             try:
-                results.append((await self.run(steps), None))
+                results.append((await self.run(steps, for_probe=True), None))
             except (CacheError, Over) as error:
                 results.append((None, error))
 
@@ -250,21 +258,21 @@ class NodePort(StepPort):
         return getattr(space, near)(*args)
 
     async def read(self, space: KeySpace, key: str) -> Entry | None:
-        return await self._in(space, "_read", "get", "get", key)  # type: ignore[no-any-return]
+        return await self._in(space, "_read", "get", "get", key)
 
     async def read_many(self, space: KeySpace, keys: Sequence[str]) -> dict[str, Entry]:
-        return await self._in(space, "_read_many", "get_many", "get_many", keys)  # type: ignore[no-any-return]
+        return await self._in(space, "_read_many", "get_many", "get_many", keys)
 
     async def write(self, space: KeySpace, key: str, entry: Entry) -> bool:
         if isinstance(space, ChainSpace):
             return not await space._write_many(self, {key: entry})
-        return await self._in(space, "", "set", "set", key, entry)  # type: ignore[no-any-return]
+        return await self._in(space, "", "set", "set", key, entry)
 
     async def write_many(self, space: KeySpace, entries: Mapping[str, Entry]) -> list[str]:
-        return await self._in(space, "_write_many", "set_many", "set_many", entries)  # type: ignore[no-any-return]
+        return await self._in(space, "_write_many", "set_many", "set_many", entries)
 
     async def update(self, space: KeySpace, key: str, change: Change) -> Entry | None:
-        return await self._in(space, "_update", "update", "update", key, change)  # type: ignore[no-any-return]
+        return await self._in(space, "_update", "update", "update", key, change)
 
     async def fill(self, space: KeySpace, ticket: Ticket, entry: Entry) -> bool:
         await self._member.world.pause()
@@ -273,10 +281,10 @@ class NodePort(StepPort):
     async def delete(self, space: KeySpace, key: str) -> bool:
         if isinstance(space, ChainSpace):
             return await space._delete_many(self, [key]) > 0
-        return await self._in(space, "", "delete", "delete", key)  # type: ignore[no-any-return]
+        return await self._in(space, "", "delete", "delete", key)
 
     async def delete_many(self, space: KeySpace, keys: Sequence[str]) -> int:
-        return await self._in(space, "_delete_many", "delete_many", "delete_many", keys)  # type: ignore[no-any-return]
+        return await self._in(space, "_delete_many", "delete_many", "delete_many", keys)
 
     async def clear(self, space: KeySpace) -> None:
         await self._in(space, "_clear", "clear", "clear")
@@ -285,7 +293,7 @@ class NodePort(StepPort):
         await self._in(space, "_invalidate", "invalidate", "invalidate", tags, soft)
 
     async def stamps(self, space: KeySpace, tags: Sequence[str]) -> Stamps:
-        return await self._in(space, "_stamps", "stamps", "stamps", tags)  # type: ignore[no-any-return]
+        return await self._in(space, "_stamps", "stamps", "stamps", tags)
 
     async def lease_many(
         self,
@@ -296,14 +304,12 @@ class NodePort(StepPort):
         after: float,
         tags: Sequence[str],
     ) -> dict[str, Lease]:
-        return await self._in(  # type: ignore[no-any-return]
-            space, "_lease_many", "lease_many", "", keys, token, seconds, after, tags
-        )
+        return await self._in(space, "_lease_many", "lease_many", "", keys, token, seconds, after, tags)
 
     async def fill_many(
         self, space: LeasingKeySpace, token: bytes, entries: Mapping[str, Entry]
     ) -> list[str]:
-        return await self._in(space, "_fill_many", "fill_many", "", token, entries)  # type: ignore[no-any-return]
+        return await self._in(space, "_fill_many", "fill_many", "", token, entries)
 
     async def release_many(
         self, space: LeasingKeySpace, keys: Sequence[str], token: bytes, seconds: float
@@ -313,7 +319,7 @@ class NodePort(StepPort):
     async def late_stamps(
         self, space: LeasingKeySpace, tags: Sequence[str], mark: bytes | None
     ) -> Stamps | None:
-        return await self._in(space, "_late_stamps", "late_stamps", "", tags, mark)  # type: ignore[no-any-return]
+        return await self._in(space, "_late_stamps", "late_stamps", "", tags, mark)
 
     async def load(self, loader: Callable[[], Any], seconds: float) -> Any:
         return await loader()
@@ -347,26 +353,34 @@ class Member:
         name: in the history.
         ear: its connection for the log, which may be cut off alone.
         shift: seconds that its wall clock is from the true time.
+        out_since: up to when it had heard of all that others did, when its latest outage began.
     """
 
-    def __init__(self, fleet: Fleet, name: str, *, serves: bool) -> None:
+    def __init__(self, fleet: Fleet, name: str, *, serves: bool, shards: int) -> None:
         self.fleet, self.name, self.shift = fleet, name, 0.0
         self.world, self.network = fleet.world, fleet.network
         self.ear = object()
-        self.is_dead = self.is_probing = self._is_delivering = False
-        chance, node = self.world.chance, Node()
+        self.is_dead = self._is_delivering = False
+        self.out_since = 0.0
+        node = Node()
         node.id = name.encode()
-        self.tail = Tail(log_name("p"), node, _LOG_LENGTH, MAX_STALENESS, self.now, self.world.clock)
-        known = KnownStamps(lambda: self.tail.current_until > self.world.clock.now)
+        self._node, self._streams, self._several = node, Streams("p", shards), list[_Several]()
+        self.tails: list[Tail] = []
+        self.follow(shards)
+        known = KnownStamps(lambda: self.current_until > self.world.clock.now)
         setting = Setting("far", False, _LOG_LENGTH, node, self.now)
-        self.far = FarSpace(self, Commands(setting, Names("p", "c"), _PIPELINE, known))
-        self.tail.subscribe("c", _Heard(self.far.commands, known))
+        self.far = FarSpace(self, Commands(setting, Names("p", "c", self._streams), _PIPELINE, known))
+        self.subscribe(_Heard(self.far.commands, known))
         storage = Storage(100, 1 << 20, 1 << 18, _LRU(), self.now)
         self.near = MemorySpace(storage, _SERIALIZER, math.inf)
-        self.outbox = Outbox("c", "far", 10_000 if chance.random() < 0.8 else 2, Lock(), self._noticed)
+        self.outbox = Outbox(
+            "c", "far", 10_000 if self.world.chance.random() < 0.8 else 2, Lock(), self._noticed
+        )
         self.layers = [
             Layer("near", "memory", self.near, Tickets(Lock()), Health("near"), forgiving=True),
-            Layer("far", "redis", self.far, Tickets(Lock()), Health("far"), forgiving=True, outbox=self.outbox),
+            Layer(
+                "far", "redis", self.far, Tickets(Lock()), Health("far"), forgiving=True, outbox=self.outbox
+            ),
         ]
         self.chain = ChainSpace(self.layers, self.now, serves=serves, degraded_ttl=30.0)
         form = NormalForm(_SERIALIZER, is_near=True)
@@ -375,7 +389,6 @@ class Member:
         self.loading = Loading(self.verbs, Flights(Lock(), get_ident))
         self.hit = hit_path(self.near, form, _SLOW)["hit"]
         self.port = NodePort(self)
-        self.start(self._follow(), "log")
 
     def now(self) -> float:
         return self.world.clock.now + self.shift
@@ -389,47 +402,72 @@ class Member:
 
     # -- what goes on in the background
 
-    async def _follow(self) -> None:
+    def follow(self, number: int) -> None:
+        """Follow so many streams, as `Shards` does."""
+        while len(self.tails) < number:
+            first, index = not self.tails, len(self.tails)
+            streams, follow = (self._streams, self.follow) if first else (None, int)
+            tail = Tail(
+                log_name("p", index), self._node, _LOG_LENGTH, MAX_STALENESS, self.now, self.world.clock,
+                streams, follow,
+            )  # fmt: skip
+            for several in self._several:
+                tail.subscribe("c", several.another())
+            self.tails.append(tail)
+            self.start(self._follow(tail), "log")
+
+    def subscribe(self, listener: Listener) -> None:
+        several = _Several(listener)
+        self._several.append(several)
+        for tail in self.tails:
+            tail.subscribe("c", several.another())
+
+    @property
+    def current_until(self) -> float:
+        return min(tail.current_until for tail in self.tails)
+
+    @property
+    def set_backs(self) -> int:
+        return sum(tail.set_backs for tail in self.tails)
+
+    async def _follow(self, tail: Tail) -> None:
         """As `Log` does on its thread."""
         while True:
-            steps, life = self.tail.turn(), self.network.life
+            steps, life = tail.turn(), self.network.life
             try:
                 commands = next(steps)
                 while True:
-                    replies = await self.network.exchange(self.ear, commands, self.tail.block + _TIMEOUT)
+                    replies = await self.network.exchange(self.ear, commands, tail.block + _TIMEOUT)
                     if self.world.chance.random() < 0.3:  # it is long until the thread has its turn
                         await self.world.sleep(self.world.chance.random() * 0.3)
                     commands = steps.send(replies)
             except StopIteration:
-                self.tail.compare_clocks()
+                tail.compare_clocks()
             except BackendError:
-                self.tail.compare_clocks()
+                tail.compare_clocks()
                 await self.world.sleep(0.02 if life != self.network.life else 0.2)
 
     async def probing(self) -> None:
         """As `Circuit` does on a thread of its own."""
-        began, delay = self.sees_until, 0.01
+        self.out_since, delay = self.sees_until, 0.01
         while True:
             await self.world.sleep(delay)
             delay = min(delay * 2, 0.5)
-            self.is_probing = True
             sent = self.world.time
             try:
                 await self.network.exchange(self, [("PING",)], _TIMEOUT)
                 self.far.outages.closing()
             except BackendError:
                 continue
-            finally:
-                self.is_probing = False
             self.note("delivered", began=sent)
             self.far.outages.closed()
-            self.note("outage", began=began)
+            self.note("outage", began=self.out_since)
             return
 
     @property
     def sees_until(self) -> float:
         """Up to when it has heard of all that others did."""
-        seen = self.tail.current_until - MAX_STALENESS - self.world.began
+        seen = self.current_until - MAX_STALENESS - self.world.began
         return min(self.world.time, max(seen, 0.0))
 
     def _noticed(self) -> None:
@@ -456,7 +494,9 @@ class Member:
     def note(self, operation: Any, **fields: Any) -> None:
         self.fleet.history.append(Event(self.name, operation, ended=self.world.time, **fields))
 
-    def changing(self, operation: Any, key: str = "", tags: tuple[str, ...] = (), value: Any = None) -> _Change:
+    def changing(
+        self, operation: Any, key: str = "", tags: tuple[str, ...] = (), value: Any = None
+    ) -> _Change:
         """Around a change: notes it, as one that may come true, and how it ended."""
         return _Change(self, operation, key, tags, value)
 
@@ -535,7 +575,9 @@ class Member:
         self.fleet.reads += 1
         for flight in loaded:
             self.fleet.flights[flight] = world.time
-        if self.fleet.flights.get((self, value), 0.0) < began:  # it was there, and is no load's that was waited for
+        if (
+            self.fleet.flights.get((self, value), 0.0) < began
+        ):  # it was there, and is no load's that was waited for
             self.fleet.hits += 1
             self.note("read", key=key, value=value, began=began)
 
@@ -552,10 +594,16 @@ class _Change:
     """
 
     def __init__(self, member: Member, operation: Any, key: str, tags: tuple[str, ...], value: Any) -> None:
-        self._member, self._operation, self._key, self._tags, self._value = member, operation, key, tags, value
+        self._member, self._operation, self._key, self._tags, self._value = (
+            member,
+            operation,
+            key,
+            tags,
+            value,
+        )
         self.is_made = True
 
-    def __enter__(self) -> _Change:
+    def __enter__(self) -> Self:
         self._began = self._member.world.time
         self._member.fleet.under_way[self] = None
         return self
@@ -590,22 +638,25 @@ class Fleet:
     Args:
         seed: decides everything.
         serves: whether near layers serve in an outage.
+        shards: whether the log is in several streams, of whose number each node has an opinion of its own.
     """
 
-    def __init__(self, seed: int, *, serves: bool = True, nodes: int = 3) -> None:
-        seed_everything(seed)  # stamps and back-off
+    def __init__(self, seed: int, *, serves: bool = True, shards: bool = False, nodes: int = 3) -> None:
+        chance.seed(seed)  # stamps and back-off
         self.world = World(seed)
         self.server = Server(lambda: self.world.clock.now + 3600)
         self.network = Network(self.world, self.server)
-        self._serves = serves
+        self._serves, self._shards = serves, shards
         self.history: list[Event] = []
         self.under_way: dict[_Change, None] = {}
+        self.set_backs: list[tuple[float, float]] = []  # that are not made good yet
         self.flights: dict[tuple[Member, Any], float] = {}  # when those ended that loaded a value
         self.reads = self.hits = self._values = self._lives = 0
         self.members = [self._member(name) for name in "abcdefgh"[:nodes]]
 
     def _member(self, name: str) -> Member:
-        return Member(self, name, serves=self._serves)
+        shards = self.world.chance.choice([1, 2, 3]) if self._shards else 1
+        return Member(self, name, serves=self._serves, shards=shards)
 
     def new_value(self) -> str:
         self._values += 1
@@ -619,15 +670,27 @@ class Fleet:
 
     def events(self) -> list[Event]:
         """Return the history, with what never ended."""
-        for member in self.members:
-            if member.far.is_out:
-                member.note("outage", began=member.sees_until)
-        unended = [change.event(True, math.inf) for change in self.under_way]
-        return [*self.history, *unended]
+        changes = [change.event(True, math.inf) for change in self.under_way]
+        outages = [
+            Event(member.name, "outage", began=member.out_since)
+            for member in self.members
+            if member.far.is_out
+        ]
+        set_backs = [Event(EVERY_NODE, "outage", began=began, value=since) for began, since in self.set_backs]
+        return [*self.history, *changes, *outages, *set_backs]
 
-    def note_outage(self, began: float, since: float) -> None:
-        """Note that all were in one that ends now."""
-        self.history.append(Event(EVERY_NODE, "outage", began=began, ended=self.world.time, value=since))
+    def watch_set_back(self, since: float, is_made_good: Callable[[], bool], within: float) -> None:
+        """Note that the server shows from now on what it had at `since`, until that is made good; or should be, after
+        so many seconds."""
+        began = self.world.time
+        self.set_backs.append((began, since))
+
+        async def watch() -> None:
+            await self.world.sleep(within, is_made_good)
+            self.set_backs.remove((began, since))
+            self.history.append(Event(EVERY_NODE, "outage", began=began, ended=self.world.time, value=since))
+
+        self.world.start(watch(), "watch")
 
 
 _JSON = stage_named("json")
