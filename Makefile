@@ -73,7 +73,7 @@ types: .venv/ready
 	touch .venv/ready
 
 bench: .venv-bench/ready
-	cd benchmarks && for script in hits memory hitratio misses herd far outage coherence scale django_cache; do ../.venv-bench/bin/python $$script.py; done
+	cd benchmarks && for script in hits memory hitratio misses herd far outage coherence scale curve metrics django_cache; do ../.venv-bench/bin/python $$script.py; done
 
 .venv-bench/ready: .venv/ready benchmarks/peers.txt
 	$(PYTHON) -m venv .venv-bench

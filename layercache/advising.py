@@ -115,7 +115,8 @@ def _of_lapse(cache: str, lapse: Lapse) -> Advice:
         f"{_percent(part)} of the reads came when the ttl of {_spell(lapse.ttl)} was over, half of "
         f"these within {_spell(lapse.median)} of that"
     )
-    fix = f'ttls = {{ "{pattern}" = "{spell_duration(enough)}" }} in caches.{cache}, or a stale_ttl, where they may be older'
+    ttls = f'ttls = {{ "{pattern}" = "{spell_duration(enough)}" }}'
+    fix = f"{ttls} in caches.{cache}, or a stale_ttl, where they may be older"
     return Advice("ttl", f"{cache} {pattern}", text, fix)
 
 
@@ -134,7 +135,7 @@ def _of_use(caches: Caches, opened: list[CacheStats]) -> Iterator[Advice]:
 
 
 def _spell(seconds: float) -> str:
-    return spell_duration(round(seconds, 3 if seconds < 1 else 1 if seconds < 10 else None))
+    return spell_duration(round(seconds, 3 if seconds < 2 else None))
 
 
 def _percent(part: float) -> str:

@@ -90,7 +90,9 @@ class Alerts:
     def check(self, seen: Iterable[tuple[CacheStats, Mapping[str, Window]]]) -> None:
         """Compare what the caches did with the thresholds, and tell what began and ended."""
         now = self._clock()
-        found = {(finding.kind, finding.name): finding for finding in self._findings(seen, now)}
+        found: dict[tuple[Kind, str], _Finding] = {
+            (finding.kind, finding.name): finding for finding in self._findings(seen, now)
+        }
         for what, finding in found.items():
             if finding.is_wrong:
                 if what not in self._active:

@@ -159,8 +159,8 @@ class Caches:
         return self._watcher or (_watcher_of_the_process if self is _default else None)
 
     def on_alert(self, hook: Hook) -> Hook:
-        """Have `hook` called with an `Alert` when one of `[default.alerts]` begins, and when it ends; return it, so that
-        this can decorate it.
+        """Have `hook` called with an `Alert` when one of `[default.alerts]` begins, and when it ends; return it, so
+        that this can decorate it.
 
         It is called on a daemon thread, one alert after the other; what it raises is logged. In the child of a fork it
         is called as well, with the alerts of that process.

@@ -8,7 +8,8 @@ What is different here, as a hit must not pay for it:
 
 - *Hits are seen late.* A record counts its hits itself; here we look how many those of the sample had since we looked
   last, which is every few misses. So the order is exact from one look to the next; between two it is taken that reads
-  came at random, each key's as often as it was read: its first the earlier, and its last the later, the more there were.
+  came at random, each key's as often as it was read: its first the earlier, and its last the later, the more there
+  were.
 - *Order beyond what is asked for is forgotten.* Keys that only more than ten times the memory would have kept are let
   go, the oldest first; until there are as many, the threshold is lowered instead, as in the paper.
 - *A ttl is no matter of memory.* Who finds that an entry's time was over, or that it was deleted or invalidated,
@@ -282,9 +283,8 @@ class CurveSketch:
                 seen.uses += new
             if seen.uses:
                 used.append(seen)
-        for seen in dict.fromkeys(self._late):
-            if seen.record is None and self._seen.get(seen.place) is seen:
-                used.append(seen)
+        late = dict.fromkeys(self._late)
+        used += [each for each in late if each.record is None and self._seen.get(each.place) is each]
         self._late.clear()
         if used:
             self._count(used)
@@ -341,7 +341,7 @@ class CurveSketch:
         hits, misses = self._hits + read - self._read_before, self._misses + self._misses_since
         share, entries = self._threshold / _HASHES, self._capacity()
         near, far = sum(self._near), sum(self._far) + self._cold
-        if hits + misses <= 0 or near + far <= 0:
+        if hits + misses <= 0:
             return None
         grown = misses * share / far if far else 0.0
         lacking = hits * share - near
