@@ -214,7 +214,7 @@ def _layer_cells(layer: Mapping[str, Any], seconds: float, *, is_wide: bool) -> 
     cells: dict[str, RenderableType] = {
         "cache": Text(f"  {layer['name']} ({layer['type']})" if is_wide else f"  {layer['name']}"),
         "hit rate": percent(layer),
-        "reads/s": f"{(layer['hits'] + layer['misses']) / seconds:,.1f}" if seconds > 0 else "-",
+        "reads/s": f"{(layer['hits'] + layer['misses']) / seconds:,.1f}" if seconds > 0 else "0.0",
         "errors": Text(f"{layer['errors']:,}", "red" if layer["errors"] else ""),
         "circuit": _circuit(layer),
     }

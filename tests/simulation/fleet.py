@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from functools import lru_cache
 from random import seed as seed_everything
 from threading import Lock, get_ident
 from typing import Any, TypeVar
@@ -20,6 +21,7 @@ from world import Over, World
 
 from layercache.codecs.normal import NormalForm
 from layercache.codecs.pipeline import Pipeline
+from layercache.core.changes import Add
 from layercache.core.flights import Flights
 from layercache.core.layer import Health, Layer
 from layercache.core.loading import Loading
@@ -93,12 +95,7 @@ class Network:
         raise BackendTimeout("far", "no answer")
 
     async def _carried(
-        self,
-        node: object,
-        commands: Sequence[Command],
-        replies: list[Any],
-        done: list[bool],
-        given_up_at: float,
+        self, node: object, commands: Sequence[Command], replies: list[Any], done: list[bool], given_up_at: float
     ) -> None:
         world, life = self.world, self.life
         if not await self._gets_through(node) or self.life != life:
@@ -369,9 +366,7 @@ class Member:
         self.outbox = Outbox("c", "far", 10_000 if chance.random() < 0.8 else 2, Lock(), self._noticed)
         self.layers = [
             Layer("near", "memory", self.near, Tickets(Lock()), Health("near"), forgiving=True),
-            Layer(
-                "far", "redis", self.far, Tickets(Lock()), Health("far"), forgiving=True, outbox=self.outbox
-            ),
+            Layer("far", "redis", self.far, Tickets(Lock()), Health("far"), forgiving=True, outbox=self.outbox),
         ]
         self.chain = ChainSpace(self.layers, self.now, serves=serves, degraded_ttl=30.0)
         form = NormalForm(_SERIALIZER, is_near=True)
@@ -461,9 +456,7 @@ class Member:
     def note(self, operation: Any, **fields: Any) -> None:
         self.fleet.history.append(Event(self.name, operation, ended=self.world.time, **fields))
 
-    def changing(
-        self, operation: Any, key: str = "", tags: tuple[str, ...] = (), value: Any = None
-    ) -> _Change:
+    def changing(self, operation: Any, key: str = "", tags: tuple[str, ...] = (), value: Any = None) -> _Change:
         """Around a change: notes it, as one that may come true, and how it ended."""
         return _Change(self, operation, key, tags, value)
 
@@ -542,9 +535,7 @@ class Member:
         self.fleet.reads += 1
         for flight in loaded:
             self.fleet.flights[flight] = world.time
-        if (
-            self.fleet.flights.get((self, value), 0.0) < began
-        ):  # it was there, and is no load's that was waited for
+        if self.fleet.flights.get((self, value), 0.0) < began:  # it was there, and is no load's that was waited for
             self.fleet.hits += 1
             self.note("read", key=key, value=value, began=began)
 
@@ -561,13 +552,7 @@ class _Change:
     """
 
     def __init__(self, member: Member, operation: Any, key: str, tags: tuple[str, ...], value: Any) -> None:
-        self._member, self._operation, self._key, self._tags, self._value = (
-            member,
-            operation,
-            key,
-            tags,
-            value,
-        )
+        self._member, self._operation, self._key, self._tags, self._value = member, operation, key, tags, value
         self.is_made = True
 
     def __enter__(self) -> _Change:

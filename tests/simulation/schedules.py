@@ -125,9 +125,7 @@ async def _faults(fleet: Fleet, kind: str) -> None:
         await world.sleep(chance.random() * (0.5 if kind in {"deaf", "trimmed"} else 2.0))
         fault = kind
         if kind == "everything":
-            fault = chance.choice(
-                ["cut off", "deaf", "crashes", "trimmed", "stopped", "emptied", "clocks", "evicted"]
-            )
+            fault = chance.choice(["cut off", "deaf", "crashes", "trimmed", "stopped", "emptied", "clocks", "evicted"])
             network.losing = chance.choice([0.0, 0.0, 0.05])
         match fault:
             case "cut off":
@@ -187,11 +185,9 @@ async def _set_back(fleet: Fleet) -> None:
     began, noticed = world.time, sum(member.tail.set_backs for member in fleet.members)
 
     def is_made_good() -> bool:
-        return (
-            is_missed
-            and any(member.tail.set_backs and member.outbox.is_empty for member in fleet.members)
-            and sum(member.tail.set_backs for member in fleet.members) > noticed
-        )
+        return is_missed and any(
+            member.tail.set_backs and member.outbox.is_empty for member in fleet.members
+        ) and sum(member.tail.set_backs for member in fleet.members) > noticed
 
     await world.sleep(3.0 if is_missed else math.inf, is_made_good)
     fleet.note_outage(began, since)

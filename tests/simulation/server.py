@@ -131,9 +131,7 @@ class Server:
         found = self._at(key) or {}
         return [found.get(field) for field in fields]
 
-    def _xadd(
-        self, key: bytes, _maxlen: bytes, _about: bytes, most: bytes, _id: bytes, *fields: bytes
-    ) -> bytes:
+    def _xadd(self, key: bytes, _maxlen: bytes, _about: bytes, most: bytes, _id: bytes, *fields: bytes) -> bytes:
         self.appended += 1
         stream = self._at(key)
         if stream is None:

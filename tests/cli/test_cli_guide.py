@@ -1,6 +1,6 @@
 """docs/cli.md: its reference is what the commands say of themselves, and its examples print what it shows.
 
-LAYERCACHE_TEST_WRITE=1 pytest tests/cli/test_guide.py    # writes the reference anew
+LAYERCACHE_TEST_WRITE=1 pytest tests/cli/test_cli_guide.py    # writes the reference anew
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def reference() -> Iterator[str]:
 
 def test_the_reference_is_what_the_commands_say() -> None:
     begin, end = (
-        "<!-- the reference, as tests/cli/test_guide.py has it -->\n",
+        "<!-- the reference, as tests/cli/test_cli_guide.py has it -->\n",
         "\n<!-- end of the reference -->",
     )
     text = PAGE.read_text(encoding="utf-8")
