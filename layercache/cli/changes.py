@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from layercache.cli.printing import answer_to
 from layercache.cli.reach import reach
 from layercache.cli.world import (
     AsJson,
@@ -59,7 +60,8 @@ def clear(
     with reach(cache, settings, environment, url, token, as_json) as reached:
         if not yes:
             where = f" of {url}" if url is not None else ""
-            typer.confirm(f"Drop every key of {reached.name}{where}?", abort=True, err=True)
+            if answer_to(f"Drop every key of {reached.name}{where}? [y/N]").lower() not in {"y", "yes"}:
+                raise typer.Abort
         reached.clear()
     if as_json:
         print_json({"cache": reached.name, "cleared": True})

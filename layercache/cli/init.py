@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 import typer
 
 from layercache.cli.exits import Exit
+from layercache.cli.printing import answer_to
 from layercache.cli.world import AsJson, print_json, stop, telling
 from layercache.config import read_settings
 from layercache.sources import SETTINGS_FILE
@@ -26,7 +27,7 @@ StoreOption = Annotated[
     Store | None,
     typer.Option(
         "--store",
-        help="Where production keeps values: in each process, on a server, or near (in each process) before far.",
+        help="Where production keeps values: memory (of each process), redis (a server), or layered (both).",
     ),
 ]
 RedisUrl = Annotated[str | None, typer.Option("--redis", metavar="URL", help="Where the server is.")]
@@ -142,7 +143,7 @@ def _spelt(text: str) -> str:
 
 
 def _asked(question: str, default: str, *, asks: bool) -> str:
-    return str(typer.prompt(question, default=default, err=True)) if asks else default
+    return (answer_to(f"{question} [{default}]:") if asks else "") or default
 
 
 def _asked_for_store(*, asks: bool, has_url: bool) -> Store:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterable
 from typing import Any, Final
 
@@ -10,7 +11,7 @@ import typer
 from rich.console import Console, RenderableType
 from rich.table import Table
 
-__all__ = ["console", "counted", "print_json", "print_parts", "size", "table"]
+__all__ = ["answer_to", "console", "counted", "print_json", "print_parts", "size", "table"]
 
 _PIPED: Final = 120  # columns, where there is no terminal to fill
 
@@ -39,6 +40,16 @@ def print_parts(parts: Iterable[RenderableType]) -> None:
 
 def print_json(tables: dict[str, Any]) -> None:
     typer.echo(json.dumps(tables, ensure_ascii=False, default=str))
+
+
+def answer_to(question: str) -> str:
+    """Ask on stderr, so that what is printed stays what was asked for; nobody there to answer ends the command."""
+    typer.echo(f"{question} ", nl=False, err=True)
+    answer = sys.stdin.readline()
+    if not answer:
+        typer.echo(err=True)
+        raise typer.Abort
+    return answer.strip()
 
 
 def counted(count: int, what: str, several: str = "") -> str:

@@ -71,27 +71,28 @@ class _Here:
         return said
 
     def delete(self, key: str) -> bool:
-        with _done_or_said():
+        with self._done_or_said():
             return self._cache.delete(key, strict=True)
 
     def invalidate(self, tags: list[str], *, soft: bool) -> None:
-        with _done_or_said():
+        with self._done_or_said():
             self._cache.invalidate(*tags, soft=soft, strict=True)
 
     def clear(self) -> None:
-        with _done_or_said():
+        with self._done_or_said():
             self._cache.clear(strict=True)
 
-
-@contextmanager
-def _done_or_said() -> Generator[None, None, None]:
-    try:
-        yield
-    except BackendError as error:
-        # a service would bring it there later; this process ends
-        raise CacheError(
-            f"backend {error.backend!r} was not reached, and may be as it was: do it again when it answers"
-        ) from error
+    @contextmanager
+    def _done_or_said(self) -> Generator[None, None, None]:
+        try:
+            yield
+        except BackendError as error:
+            failing = [layer.name for layer in self._cache.layer_stats() if layer.degraded] or [error.backend]
+            # a service would bring it there later; this process ends
+            raise CacheError(
+                f"backend {', '.join(map(repr, failing))} was not reached, and may be as it was: do it again when it "
+                "answers"
+            ) from error
 
 
 class _There:

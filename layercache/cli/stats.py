@@ -49,7 +49,7 @@ def stats(
 ) -> None:
     """Print what caches did in a service, in all and in the last minute, five minutes and hour.
 
-    Without --url: how much of them the stores have, and what nobody can see from here.
+    Without --url: how much of them the stores have, whichever process put it there.
     """
     if url is not None:
         with telling(as_json), Service(url, token) as service:

@@ -37,11 +37,13 @@ __all__ = ["top"]
 
 Interval = Annotated[float, typer.Option("--interval", "-i", min=0.2, help="Seconds between two looks.")]
 Span = Annotated[
-    Literal["1m", "5m", "1h"], typer.Option("--window", "-w", help="The time that rates are taken over.")
+    Literal["1m", "5m", "1h"], typer.Option("--window", "-w", help="What rates are taken over: 1m, 5m or 1h.")
 ]
 Once = Annotated[bool, typer.Option("--once", help="Look once, print it and end.")]
 
-_RIGHT: Final = ("hit rate", "reads/s", "loads/s", "load p50", "p95", "stale", "errors", "log lag", "bytes")
+_FAILED: Final = "bold red"
+_WIDE: Final = 110  # columns, where there is room for all that is known
+_RIGHT: Final = ("hit rate", "reads/s", "loads/s", "p50", "p95", "stale", "errors", "lag", "bytes")
 
 
 class _Look(NamedTuple):
@@ -65,6 +67,7 @@ def top(
 ) -> None:
     """Show a service's caches and their layers as they are now, until q or Ctrl-C; with --json a line for each look.
 
+    Times are those of loads, and of reads of a layer; errors those of loads, and of all that a layer does.
     Without --url: what the stores know, which takes them a look at all their keys each time.
     """
     if url is not None:
@@ -90,40 +93,47 @@ def top(
 
 def _go_on(look: Callable[[], _Look], interval: float, *, once: bool, as_json: bool) -> None:
     seen = look()  # what is wrong from the start is told as everywhere
-    if once or as_json:
-        while True:
-            if as_json:
-                print_json(seen.plain)
-            else:
-                print_parts(seen.shown)
-            if once:
-                if seen.failed:
-                    raise typer.Exit(Exit.WRONG)
-                return
-            try:
+    if once:
+        _print(seen, as_json=as_json)
+        if seen.failed:
+            raise typer.Exit(Exit.WRONG)
+        return
+    try:
+        if as_json:
+            while True:
+                _print(seen, as_json=True)
                 time.sleep(interval)
-            except KeyboardInterrupt:
-                return
-            seen = look()
+                seen = look()
+        _show(look, seen, interval)
+    except KeyboardInterrupt:
+        return
+
+
+def _print(seen: _Look, *, as_json: bool) -> None:
+    if as_json:
+        print_json(seen.plain)
+    else:
+        print_parts(seen.shown)
+
+
+def _show(look: Callable[[], _Look], seen: _Look, interval: float) -> None:
+    help_ = Text("q or Ctrl-C ends\n", "dim")
     with (
         _quit_key() as quits,
         Live(console=console(), screen=sys.stdout.isatty(), auto_refresh=False) as live,
     ):
-        try:
-            while True:
-                live.update(Group(*seen.shown, Text("\nq or Ctrl-C ends", "dim")), refresh=True)
-                if quits(interval):
-                    return
-                try:
-                    seen = look()
-                except ServiceFailed as error:  # it may be back at the next look
-                    seen = seen._replace(shown=[Text(str(error), "bold red"), *_without_errors(seen.shown)])
-        except KeyboardInterrupt:
-            return
+        while True:
+            live.update(Group(help_, *seen.shown), refresh=True)
+            if quits(interval):
+                return
+            try:
+                seen = look()
+            except ServiceFailed as error:  # it may be back at the next look
+                seen = seen._replace(shown=[Text(str(error), _FAILED), *_without_errors(seen.shown)])
 
 
 def _without_errors(shown: Iterable[RenderableType]) -> list[RenderableType]:
-    return [part for part in shown if not (isinstance(part, Text) and part.style == "bold red")]
+    return [part for part in shown if not (isinstance(part, Text) and part.style == _FAILED)]
 
 
 def _waited(seconds: float) -> bool:
@@ -170,47 +180,56 @@ def _at_service(service: Service, names: Iterable[str] | None, window: str) -> _
 
 def _parts(url: str, window: str, seen: Mapping[str, Mapping[str, Any]]) -> Iterator[RenderableType]:
     yield Text(f"{url}, rates of the last {window}, {time.strftime('%H:%M:%S')}\n")
-    shown = table("cache", *_RIGHT[:-2], "circuit", *_RIGHT[-2:], right=_RIGHT)
+    is_wide = console().width >= _WIDE
+    columns = ["cache", *_RIGHT[:-2], "circuit", *_RIGHT[-2:]]
+    if not is_wide:
+        columns.remove("p50")
+    shown = table(*columns, right=_RIGHT)
+    shown.padding = (0, 2 if is_wide else 1, 0, 0)
     for name, counts in seen.items():
-        loads = counts["load_times"]
-        shown.add_row(
-            Text(name, "bold"),
-            percent(counts),
-            f"{counts['reads_per_second']:,.1f}",
-            f"{counts['loads_per_second']:,.2f}",
-            milliseconds(loads["p50"]),
-            milliseconds(loads["p95"]),
-            f"{counts['stale_hits']:,}",
-            f"{counts['load_failures']:,}",
-            "",
-            "",
-            "",
-        )
+        cells = {"cache": Text(name, "bold"), **_cells(counts), "stale": f"{counts['stale_hits']:,}"}
+        shown.add_row(*(cells.get(column, "") for column in columns))
         for layer in counts["layers"]:
-            shown.add_row(*_layer(layer, counts["seconds"]))
+            cells = _layer_cells(layer, counts["seconds"], is_wide=is_wide)
+            shown.add_row(*(cells.get(column, "") for column in columns))
     yield shown
     if not seen:
         yield Text("The service has not used any of its caches yet.")
 
 
-def _layer(layer: Mapping[str, Any], seconds: float) -> Iterator[RenderableType]:
-    gauges, reads = layer["gauges"], layer["reads"] or {}
-    yield Text(f"  {layer['name']} ({layer['type']})")
-    yield percent(layer)
-    yield f"{(layer['hits'] + layer['misses']) / seconds:,.1f}" if seconds > 0 else "-"
-    yield ""
-    yield milliseconds(reads["p50"]) if reads else ""
-    yield milliseconds(reads["p95"]) if reads else ""
-    yield ""
-    yield Text(f"{layer['errors']:,}", "red" if layer["errors"] else "")
-    yield _circuit(layer)
-    yield f"{gauges['log_lag']:.1f} s" if gauges.get("log_lag") is not None else ""
-    yield size(gauges["bytes"]) if "bytes" in gauges else ""
+def _cells(counts: Mapping[str, Any]) -> dict[str, RenderableType]:
+    loads = counts["load_times"]
+    return {
+        "hit rate": percent(counts),
+        "reads/s": f"{counts['reads_per_second']:,.1f}",
+        "loads/s": f"{counts['loads_per_second']:,.2f}",
+        "p50": milliseconds(loads["p50"]),
+        "p95": milliseconds(loads["p95"]),
+        "errors": f"{counts['load_failures']:,}",
+    }
+
+
+def _layer_cells(layer: Mapping[str, Any], seconds: float, *, is_wide: bool) -> dict[str, RenderableType]:
+    gauges, reads = layer["gauges"], layer["reads"]
+    cells: dict[str, RenderableType] = {
+        "cache": Text(f"  {layer['name']} ({layer['type']})" if is_wide else f"  {layer['name']}"),
+        "hit rate": percent(layer),
+        "reads/s": f"{(layer['hits'] + layer['misses']) / seconds:,.1f}" if seconds > 0 else "0.0",
+        "errors": Text(f"{layer['errors']:,}", "red" if layer["errors"] else ""),
+        "circuit": _circuit(layer),
+    }
+    if reads is not None:
+        cells |= {"p50": milliseconds(reads["p50"]), "p95": milliseconds(reads["p95"])}
+    if gauges.get("log_lag") is not None:
+        cells["lag"] = f"{gauges['log_lag']:.1f} s"
+    if "bytes" in gauges:
+        cells["bytes"] = size(gauges["bytes"])
+    return cells
 
 
 def _circuit(layer: Mapping[str, Any]) -> Text:
     if layer["gauges"].get("circuits_open", 0):
-        return Text("open", "bold red")
+        return Text("open", _FAILED)
     if layer["degraded"]:
         return Text("failing", "yellow")
     return Text("closed" if "circuits_open" in layer["gauges"] else "", "green")

@@ -498,6 +498,7 @@ class TestOutput:
         write_settings(
             folder, {"far": far(sound.url), "local": {"type": "memory"}}, {"quotes": "far", "n": "local"}
         )
+        sound.ask("FLUSHALL")  # others may have said to how many streams they write
 
         done = run("doctor")
 
