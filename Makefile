@@ -4,7 +4,7 @@ BIN := .venv/bin
 # a process for each core; each has a server of its own
 PARALLEL := -n auto --dist worksteal
 
-.PHONY: demo serve test quick check redis-lane older-lane lint types bench lock clean
+.PHONY: demo serve test quick check redis-lane older-lane lint types docs bench lock clean
 
 demo: .venv/ready
 	cd examples && ../$(BIN)/python -m stock_api.demo $(DEMO)
@@ -18,7 +18,8 @@ test: .venv/ready
 quick: .venv/ready
 	$(BIN)/python -m pytest $(PARALLEL) -m "not slow"
 
-check: lint types test
+# The docs after the tests, which see whether the tables that `make docs` writes are current.
+check: lint types test docs
 	$(MAKE) demo DEMO=--short
 
 # The second family of servers: what reaches a server is tested on Redis too, where there is one (CI installs it).
@@ -64,6 +65,11 @@ types: .venv/ready
 	$(BIN)/mypy
 	$(BIN)/pyright
 
+# The tables of the settings are made anew, then the site, in dist/docs; each warning is an error.
+docs: .venv/ready
+	$(BIN)/python docs/tables.py
+	NO_MKDOCS_2_WARNING=true $(BIN)/mkdocs build --strict
+
 # The pins are exact and hashed; the project itself is editable, so it comes without dependencies.
 .venv/ready: constraints.txt pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "layercache needs Python 3.11 or newer")'
@@ -87,7 +93,7 @@ lock:
 	$(PYTHON) -m venv .venv-lock
 	.venv-lock/bin/python -m pip install --quiet uv
 	.venv-lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-		--no-emit-find-links --custom-compile-command "make lock" --all-extras --group dev pyproject.toml -o constraints.txt
+		--no-emit-find-links --custom-compile-command "make lock" --all-extras --group dev --group docs pyproject.toml -o constraints.txt
 	rm -rf .venv-lock
 
 clean:

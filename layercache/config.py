@@ -125,7 +125,8 @@ class EventSettings:
     """What the settings have an event do to one cache.
 
     Attributes:
-        tags: templates of the event's fields; what carries one of them is invalid when it is emitted.
+        tags: templates of the event's fields; what carries one of them is invalid when it is emitted. A list instead
+            of the table is this.
         soft: whether it is stale then, and not gone.
     """
 
@@ -139,14 +140,15 @@ class CacheSettings:
 
     Attributes:
         backend: the name of its backend.
-        ttl: seconds that an entry is fresh where nothing else says; "forever" is `math.inf`.
-        ttls: glob patterns of keys to their own ttl; the most literal pattern that matches wins.
-        patterns: glob patterns of keys to tables of what follows, and of `ttl`.
-        stale_ttl, none_ttl, jitter, refresh, early_beta, retry_after, wait, lease_ttl, soft_timeout, hard_timeout,
-            tags: how values are loaded and kept, as `LoadOptions` describes.
+        ttl: how long an entry is fresh where nothing else says; `"forever"` is allowed.
+        ttls: patterns of keys to their own ttl: the short form of `patterns` where a ttl is all there is to say.
+        patterns: patterns of keys to tables of `ttl` and of what follows down to `tags`.
+        stale_ttl, none_ttl, jitter, refresh, early_beta, retry_after, wait, lease_ttl, soft_timeout, hard_timeout: how
+            values are loaded and kept, as `LoadOptions` describes.
+        tags: what `invalidate` knows its values by.
         events: by name, what an event makes invalid.
         max_key_bytes: the longest key, in UTF-8.
-        isolation: "copy", or "reference" to let readers in this process share values that can be changed.
+        isolation: `"copy"`, or `"reference"` to let readers in this process share values that can be changed.
     """
 
     backend: Annotated[str, AfterValidator(str.lower)]

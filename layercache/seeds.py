@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 
 from layercache.sources import Tables, Unreadable
 
-__all__ = ["Seed", "switch", "values"]
+__all__ = ["OF_DEFAULT_CACHE", "OF_MEMORY", "OF_REDIS", "Seed", "switch", "values"]
 
 
 class Seed(NamedTuple):
@@ -23,13 +23,15 @@ class Seed(NamedTuple):
     value: Any
 
 
-_OF_REDIS: Final = {
+OF_REDIS: Final = {
     "REDIS_HOST": "host",
     "REDIS_PORT": "port",
     "REDIS_PASSWORD": "password",
     "REDIS_DB": "db",
     "REDIS_MAX_CONNECTIONS": "max_connections",
 }
+OF_MEMORY: Final = {"MEMORY_CACHE_MAX_SIZE": "max_entries"}
+OF_DEFAULT_CACHE: Final = {"MEMORY_CACHE_TTL_DEFAULT": "ttl"}
 _TEXTS: Final = ("REDIS_HOST", "REDIS_PASSWORD")  # a password of digits is text all the same
 _SPELT: Final = {"true": True, "1": True, "yes": True, "on": True} | {
     "false": False, "0": False, "no": False, "off": False,
@@ -57,14 +59,14 @@ def values(tables: Tables, environ: Mapping[str, str]) -> Iterator[Seed]:
     layout = _Layout(tables)
     given = {name: text for name, text in environ.items() if text}
     redis, memory = layout.near_default("redis"), layout.near_default("memory")
-    for name, option in _OF_REDIS.items():
-        if redis is not None and name in given:
-            value = given[name] if name in _TEXTS else _number(given[name])
-            yield Seed(name, ("backends", redis, option), value)
-    if memory is not None and (name := "MEMORY_CACHE_MAX_SIZE") in given:
-        yield Seed(name, ("backends", memory, "max_entries"), _number(given[name]))
-    if layout.default_cache and (name := "MEMORY_CACHE_TTL_DEFAULT") in given:
-        yield Seed(name, ("caches", "default", "ttl"), given[name])
+    for backend, variables in ((redis, OF_REDIS), (memory, OF_MEMORY)):
+        for name, option in variables.items():
+            if backend is not None and name in given:
+                value = given[name] if name in _TEXTS else _number(given[name])
+                yield Seed(name, ("backends", backend, option), value)
+    for name, option in OF_DEFAULT_CACHE.items():
+        if layout.default_cache and name in given:
+            yield Seed(name, ("caches", "default", option), given[name])
 
 
 def _number(text: str) -> int | str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import runpy
 import sys
 import tomllib
 from collections.abc import Iterator
@@ -69,3 +70,16 @@ def test_the_settings_of_a_page_are_right(page: Path) -> None:
     for block in blocks(page, "toml"):
         if block.startswith("[default"):
             assert layercache.Caches(tomllib.loads(block))
+
+
+def test_the_tables_of_the_settings_are_those_of_the_models() -> None:
+    script = runpy.run_path(str(ROOT / "docs" / "tables.py"))
+    made = script["tables"]()
+
+    filled = set[str]()
+    for page in script["PAGES"]:
+        text = page.read_text(encoding="utf-8")
+        assert script["filled"](text, made) == text, f"`make docs` writes {page.name} anew"
+        filled |= set(re.findall(r"<!-- table (\S+) -->", text))
+
+    assert filled == made.keys()

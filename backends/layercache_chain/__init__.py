@@ -30,11 +30,12 @@ __all__ = ["ChainBackend", "ChainOptions"]
 @options
 class ChainOptions:
     """Attributes:
-    layers: names of backends, nearest first.
-    on_outage: what the nearer layers do while a farther one does not answer: "serve" what they have, stale or not, or
-        "bypass", as soon as they are `max_staleness` behind.
-    degraded_ttl: seconds that they keep at most what they are given meanwhile.
-    outbox_length: how many invalidations wait for a layer that does not answer; with more it is cleared instead.
+    layers: names of backends, nearest first; all with the same first stage in `codecs`.
+    on_outage: what the nearer layers do while a farther one does not answer: `"serve"` what they have, stale or not, or
+        `"bypass"`, as soon as they are `max_staleness` behind.
+    degraded_ttl: how long they keep at most what they are given meanwhile.
+    outbox_length: how many invalidations wait for a layer that does not answer, for each cache; with more it is cleared
+        instead.
     """
 
     layers: tuple[str, ...]

@@ -47,12 +47,12 @@ def _known_policy(name: str) -> str:
 @options
 class MemoryOptions:
     """Attributes:
-    max_entries: how many entries are kept at most.
+    max_entries: how many entries are kept at most, of all its caches together.
     max_bytes: how many bytes they may take: keys, values and bookkeeping.
     max_entry_bytes: an entry that takes more is not kept, as it would drive out too many others; a
         quarter of `max_bytes` when left out.
     max_ttl: no entry lives longer here, whatever its own ttl.
-    eviction: who makes room: "lazy-tinylfu", "lru", "s3-fifo", or the name of a third party's policy.
+    eviction: who makes room: `"lazy-tinylfu"`, `"lru"`, `"s3-fifo"`, or the name of a third party's policy.
     codecs: the serializer that gives values their normal form.
     miss_ratio_curve: whether to keep book of what the hit rate would be with less memory, and with more.
     """

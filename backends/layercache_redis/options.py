@@ -244,24 +244,27 @@ def _host(value: str) -> str:
 @options
 class RedisOptions:
     """Attributes:
-    url: `redis://`, `rediss://` (TLS, certificates verified), `unix://`; `redis+sentinel://` with the sentinels and
-        the service, `redis+cluster://` with some of the nodes (`rediss+…` for TLS).
-    host, port, db, username, password: each, where given, wins over its part of the URL.
+    url: `redis://`, `rediss://` (TLS, certificates verified), `unix:///path?db=0`,
+        `redis+sentinel://host:26379,host:26379/service/0` or `redis+cluster://host:6379,host:6379` (`rediss+…` for
+        TLS); its query may hold `db`, `username`, `password`, `sentinel_username`, `sentinel_password` and, with TLS,
+        the `ssl_…` keys of redis-py.
+    host, port: each, where given, wins over its part of the URL, where that names one server only.
+    db, username, password: each, where given, wins over its part of the URL.
     tls_ca_file: certificate authorities to trust instead of the system's.
     prefix: of every key this application writes; two applications on one server need two.
     codecs: the pipeline that makes frames.
     seal_keys: `id:secret` of the keys that seals (`sign`, `encrypt`) work with; the first seals, all of them unseal.
-    timeout: seconds that one operation may take, connecting and waiting for a connection included.
-    on_error: what a cache that has this backend alone does when it fails: "raise", or "miss", which finds nothing and
-        stores nothing.
-    max_connections: to one server, of the threads of this process, and as many of each event loop.
+    timeout: how long one operation may take, connecting and waiting for a free connection included.
+    on_error: what a cache that has this backend alone does when it fails: `"raise"`, or `"miss"`, which finds nothing
+        and stores nothing. In a chain the other layers serve.
+    max_connections: to one server, of the threads of this process; an event loop has 4 of them at most.
     max_value_bytes: the largest payload, before compression, that is written or read.
-    max_staleness: seconds for which what this process knows of invalidations is believed without the log's word;
-        past that every read asks.
-    log_length: how many entries the log keeps, about; who has missed more forgets what it knew.
+    max_staleness: for how long what this process knows of invalidations is believed without the log's word; past that
+        every read asks, and the layers before this one are bypassed.
+    log_length: how many entries the log of invalidations keeps, about; who has missed more forgets what it knew.
     log_shards: of how many streams the log is made, which a cluster has on several of its nodes.
-    log_gathering: seconds for which news gather at the server before this process asks again, no more than a quarter
-        of max_staleness. Where there is much news it comes so much later; and the server has less to answer.
+    log_gathering: for how long news gather at the server before this process asks again, a quarter of `max_staleness`
+        at most. Where there is much news it comes so much later; and the server has less to answer.
     """
 
     url: Annotated[

@@ -47,8 +47,8 @@ class LoadOptions(_Options, total=False):
         none_ttl: the `ttl` of a None, which is then never stale; left out everywhere, a None lives as any value.
         jitter: up to which part of it (0.0 to 1.0) a ttl is shortened at random, so that what was loaded together is
             not reloaded together.
-        refresh: "background", a stale value is served and one caller's loader runs in the background; "early", that
-            too, and the busier a key and the slower its load, the earlier before its ttl ends (XFetch); "off", who
+        refresh: `"background"`, a stale value is served and one caller's loader runs in the background; `"early"`, that
+            too, and the busier a key and the slower its load, the earlier before its ttl ends (XFetch); `"off"`, who
             finds a stale value loads, and gets the stale one only where the load fails or takes too long.
         early_beta: more than 1.0 refreshes earlier, less later.
         retry_after: how long after a load that failed while a stale value was there the next one is tried.
