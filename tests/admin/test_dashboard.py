@@ -319,3 +319,20 @@ CONTRASTS = """
   return weak;
 })()
 """
+
+
+def test_what_more_memory_would_do_is_shown_where_it_is_kept_book_of(browser: Any, page: Any) -> None:
+    page.get_by_role("row", name=re.compile("local")).first.wait_for()
+    assert not page.get_by_role("heading", name="Hit rate by memory").is_visible()
+
+    memory = {"type": "memory", "max_entries": 100, "eviction": "lru", "miss_ratio_curve": True}
+    chosen = {"backends": {"local": memory}, "caches": {"stock": {"backend": "local"}}}
+    with Caches(chosen) as world, serving(world) as address:
+        for number in range(3000):
+            world["stock"].get_or_set(f"quote:{number % 150}", lambda: 1)
+        other = browser.new_page()
+        other.goto(f"{address}/dashboard?every=0.2#stock")
+        curve = other.get_by_role("region", name="Hit rate by memory")
+        curve.get_by_role("row", name="× 2 200 95.0 %").wait_for()
+        curve.get_by_role("row", name="as now 100 0.0 %").wait_for()
+        other.close()

@@ -16,6 +16,7 @@ from layercache import Caches
 
 OPERATIONS = [
     "GET /caches",
+    "GET /advice",
     "GET /caches/{name}/stats",
     "GET /caches/{name}/prefixes",
     "GET /caches/{name}/keys",
