@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from layercache.cli.exits import Exit
+from layercache.cli.printing import printable
 from layercache.cli.reach import reach
 from layercache.cli.world import (
     AsJson,
@@ -71,7 +72,7 @@ def explain(
     if as_json:
         print_json({name: part for name, part in said.items() if name != "text"})
     else:
-        typer.echo(said["text"])
+        typer.echo(printable(said["text"]))
     if not as_json and url is None and len(said["layers"]) > 1:
         typer.echo("(what is near is that of this command, and empty: --url asks a service for its own)")
     if _failures(said):

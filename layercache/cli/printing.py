@@ -11,14 +11,15 @@ import typer
 from rich.console import Console, RenderableType
 from rich.table import Table
 
-__all__ = ["answer_to", "console", "counted", "print_json", "print_parts", "size", "table"]
+__all__ = ["answer_to", "console", "counted", "print_json", "print_parts", "printable", "size", "table"]
 
 _PIPED: Final = 120  # columns, where there is no terminal to fill
 
 
 def console() -> Console:
-    made = Console(highlight=False)
-    return made if made.is_terminal else Console(highlight=False, width=_PIPED)
+    # what is printed may come from a key or a server: a bracket in it is a bracket
+    made = Console(highlight=False, markup=False)
+    return made if made.is_terminal else Console(highlight=False, markup=False, width=_PIPED)
 
 
 def table(*columns: str, right: Iterable[str] = (), is_headed: bool = True) -> Table:
@@ -50,6 +51,11 @@ def answer_to(question: str) -> str:
         typer.echo(err=True)
         raise typer.Abort
     return answer.strip()
+
+
+def printable(text: str) -> str:
+    """Return `text` without what a terminal would take for orders: a key or a tag may be anybody's."""
+    return "".join(sign if sign.isprintable() or sign == "\n" else repr(sign)[1:-1] for sign in text)
 
 
 def counted(count: int, what: str, several: str = "") -> str:

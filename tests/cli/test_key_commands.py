@@ -119,6 +119,16 @@ class TestInAStore:
         ]
         assert {tag["tag"] for tag in told["layers"][1]["tags"]} == {"*", "t"}
 
+    def test_a_key_gives_the_terminal_no_orders(self, service: Caches) -> None:
+        service["quotes"].set("\x1b[2J[bold]k", "\x1b[2J", tags=["\x9b2J"])
+
+        explained = run("explain", "\x1b[2J[bold]k", "-c", "quotes")
+        got = run("get", "\x1b[2J[bold]k", "-c", "quotes")
+
+        assert "\\x1b[2J[bold]k" in explained.output
+        assert "\\x9b2J" in explained.output
+        assert not {"\x1b", "\x9b"} & set(explained.output + got.output)
+
     def test_what_is_deleted_goes_from_the_memory_of_others_as_well(self, service: Caches) -> None:
         assert service["default"].get("k") is not None
 
