@@ -485,7 +485,9 @@ def _needed(key: str) -> list[tuple[str | int, ...]]:
     """Return what a service asks of a server, so that none of it has an effect where `key` is not there."""
     return [
         ("GET", key),
-        ("MGET", key),
+        ("HMGET", key, "n"),
+        ("HEXISTS", key, "n"),
+        ("HINCRBY", key, "n", "none"),
         ("PTTL", key),
         ("GETRANGE", key, 0, 0),
         ("DEL", key),

@@ -615,7 +615,16 @@ class TestSentinels:
         self, sentinels: ValkeySentinels, runner: asyncio.Runner | None
     ) -> None:
         sentinel = sentinels.sentinels[0]
-        sentinel.ask("ACL", "SETUSER", "app", "on", ">op3n", "allcommands", "allchannels")
+        sentinel.ask(
+            "ACL",
+            "SETUSER",
+            "app",
+            "on",
+            ">op3n",
+            "-@all",
+            "+client|setname",
+            "+sentinel|get-master-addr-by-name",
+        )
         url = f"redis+sentinel://:{PASSWORD}@127.0.0.1:{sentinel.port}/layercache/0"
         try:
             with world_at({"url": f"{url}?sentinel_username=app&sentinel_password=op3n"}) as world:
