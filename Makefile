@@ -1,6 +1,8 @@
 # `make demo` and `make test` are the whole set-up: each makes .venv first when it is missing.
 PYTHON ?= python3
 BIN := .venv/bin
+# a process for each core; each has a server of its own
+PARALLEL := -n auto --dist worksteal
 
 .PHONY: demo serve test quick check redis-lane older-lane lint types docs bench lock clean
 
@@ -11,10 +13,10 @@ serve: .venv/ready
 	cd examples && ../$(BIN)/python -m stock_api.serve
 
 test: .venv/ready
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(PARALLEL)
 
 quick: .venv/ready
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest $(PARALLEL) -m "not slow"
 
 # The docs after the tests, which see whether the tables that `make docs` writes are current.
 check: lint types test docs
@@ -24,7 +26,7 @@ check: lint types test docs
 redis-lane: .venv/ready
 	@if command -v redis-server >/dev/null; then \
 		redis-server --version && \
-		LAYERCACHE_TEST_REDIS_URL= LAYERCACHE_TEST_SERVER=redis-server $(BIN)/python -m pytest tests/redis \
+		LAYERCACHE_TEST_REDIS_URL= LAYERCACHE_TEST_SERVER=redis-server $(BIN)/python -m pytest $(PARALLEL) tests/redis \
 			tests/contract tests/faces tests/faults tests/property tests/test_servers.py; \
 	elif [ "$$CI" = true ]; then \
 		echo "There is no redis-server on PATH, and in CI the Redis lane is not skipped." >&2; exit 1; \
@@ -39,7 +41,7 @@ older-lane: .venv/ready
 	@if $(MAKE) --no-print-directory .servers/ready; then \
 		for server in $(OLDER); do \
 			$$server --version && \
-			LAYERCACHE_TEST_REDIS_URL= LAYERCACHE_TEST_SERVER=$$server $(BIN)/python -m pytest tests/redis/test_leases.py \
+			LAYERCACHE_TEST_REDIS_URL= LAYERCACHE_TEST_SERVER=$$server $(BIN)/python -m pytest $(PARALLEL) tests/redis/test_leases.py \
 				tests/redis/test_stamps.py tests/redis/test_counters.py tests/contract tests/faces || exit 1; \
 		done; \
 	elif [ "$$CI" = true ]; then \
@@ -77,7 +79,7 @@ docs: .venv/ready
 	touch .venv/ready
 
 bench: .venv-bench/ready
-	cd benchmarks && for script in hits memory hitratio misses herd far outage coherence scale django_cache; do ../.venv-bench/bin/python $$script.py; done
+	cd benchmarks && for script in hits memory hitratio misses herd far outage coherence scale curve metrics django_cache; do ../.venv-bench/bin/python $$script.py; done
 
 .venv-bench/ready: .venv/ready benchmarks/peers.txt
 	$(PYTHON) -m venv .venv-bench

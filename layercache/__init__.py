@@ -9,7 +9,7 @@ stock.set("quote:AAPL", {"price": 189.5})
 from typing import TYPE_CHECKING, Any
 
 from layercache._version import __version__
-from layercache.caches import Caches, aclose, aemit, cache, close, configure, emit, get_cache, on
+from layercache.caches import Caches, aclose, aemit, cache, close, configure, emit, get_cache, on, on_alert
 from layercache.decorator import cached
 from layercache.durations import DEFAULT, Ttl
 from layercache.entry import MISSING
@@ -44,6 +44,7 @@ from layercache.errors import (
 from layercache.keys import make_key
 
 if TYPE_CHECKING:
+    from layercache.alerts import Alert
     from layercache.callables import AsyncCachedFunction, CachedFunction
     from layercache.core.context import LoadContext, NotModified, current_load
     from layercache.core.explaining import Explanation, LayerSight
@@ -51,12 +52,13 @@ if TYPE_CHECKING:
     from layercache.core.policy import LoadOptions
     from layercache.events import Invalidation
     from layercache.face import Cache, CacheStats
-    from layercache.spi import KeyPage
+    from layercache.spi import Curve, KeyPage, Lapse
     from layercache.warming import Schedule, WarmReport
 
 __all__ = [
     "DEFAULT",
     "MISSING",
+    "Alert",
     "AsyncCachedFunction",
     "BackendError",
     "BackendTimeout",
@@ -69,6 +71,7 @@ __all__ = [
     "CannotList",
     "CircuitOpen",
     "ConfigError",
+    "Curve",
     "DecodeError",
     "EncodeError",
     "Explanation",
@@ -78,6 +81,7 @@ __all__ = [
     "Invalidation",
     "KeyNotFound",
     "KeyPage",
+    "Lapse",
     "LayerSight",
     "LayerStats",
     "LoadContext",
@@ -111,16 +115,20 @@ __all__ = [
     "get_cache",
     "make_key",
     "on",
+    "on_alert",
 ]
 
 
 _LATE = {
+    "Alert": "alerts",
     "AsyncCachedFunction": "callables",
     "Cache": "face",
     "CacheStats": "face",
     "CachedFunction": "callables",
+    "Curve": "spi",
     "Explanation": "core.explaining",
     "KeyPage": "spi",
+    "Lapse": "spi",
     "LayerSight": "core.explaining",
     "Invalidation": "events",
     "LayerStats": "core.layer",

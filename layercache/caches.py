@@ -20,7 +20,9 @@ from layercache.spi import Backend, Change, KeySpace, Opening
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from layercache.alerts import Hook
     from layercache.config import Settings
+    from layercache.core.watching import Watcher
     from layercache.entry import Entry
     from layercache.events import Events, Invalidation
     from layercache.face import Cache
@@ -39,6 +41,7 @@ __all__ = [
     "get_cache",
     "names",
     "on",
+    "on_alert",
 ]
 
 Source: TypeAlias = "str | Path | Mapping[str, Any] | None"
@@ -75,6 +78,8 @@ class Caches:
         self._health: dict[str, Any] = {}  # by backend
         self._opened: dict[str, Cache[Any]] = {}
         self._sampler: Sampler | None = None
+        self._alert_hooks: list[Hook] = []
+        self._watcher: Watcher | None = None
         self._events = Events()
         for name, cache in self.settings.caches.items():
             for event, declared in cache.events.items():
@@ -89,7 +94,10 @@ class Caches:
         name = name.lower()
         with self._lock:
             if name not in self._opened:
-                self._opened[name] = self._open(name)
+                opened = self._opened[name] = self._open(name)
+                opened.watch(self._watching())
+                if self.settings.alerts.is_wanted:
+                    self._sampling()
             return self._opened[name]
 
     def __iter__(self) -> Iterator[str]:
@@ -114,15 +122,58 @@ class Caches:
         """
         cache = self[name]
         with self._lock:
-            if self._sampler is None:
-                from layercache.windows import Sampler
-
-                known = ref(self)  # a world that nobody has any more is not kept by the sampler's thread
-                self._sampler = Sampler(lambda: world.opened if (world := known()) is not None else [])
-                self._sampler.start()
-                finalize(self, self._sampler.end).atexit = False
-            sampler = self._sampler
+            sampler = self._sampling()
         return sampler.windows(cache)
+
+    def _sampling(self) -> Sampler:
+        """Return what looks at the counters now and then, begun at the first call, under the lock."""
+        if self._sampler is None:
+            from layercache.windows import Sampler
+
+            known = ref(self)  # a world that nobody has any more is not kept by the sampler's thread
+            then = None
+            if self.settings.alerts.is_wanted:
+                from layercache.alerts import Alerts
+
+                hooks: Callable[[], Iterable[Hook]] = lambda: (  # noqa: E731
+                    world._hooks() if (world := known()) is not None else ()  # noqa: SLF001
+                )
+                then = Alerts(self.settings.alerts, hooks).check
+            self._sampler = Sampler(lambda: world.opened if (world := known()) is not None else [], then=then)
+            self._sampler.start()
+            finalize(self, self._sampler.end).atexit = False
+        return self._sampler
+
+    def watch(self, watcher: Watcher | None) -> None:
+        """Have `watcher` told of each load and each far operation, of caches that are opened later as well; None:
+        nobody. For integrations."""
+        with self._lock:
+            self._watcher = watcher
+            self._watch_opened()
+
+    def _watch_opened(self) -> None:
+        for cache in self.opened:
+            cache.watch(self._watching())
+
+    def _watching(self) -> Watcher | None:
+        return self._watcher or (_watcher_of_the_process if self is _default else None)
+
+    def on_alert(self, hook: Hook) -> Hook:
+        """Have `hook` called with an `Alert` when one of `[default.alerts]` begins, and when it ends; return it, so
+        that this can decorate it.
+
+        It is called on a daemon thread, one alert after the other; what it raises is logged. In the child of a fork it
+        is called as well, with the alerts of that process.
+        """
+        self._alert_hooks.append(hook)
+        return hook
+
+    def _hooks(self) -> list[Hook]:
+        if self is not _default:
+            return list(self._alert_hooks)
+        from layercache.alerts import of_the_process
+
+        return [*self._alert_hooks, *of_the_process]
 
     # -- events
 
@@ -281,6 +332,8 @@ class Caches:
             backend.after_fork()
         for opened in self._opened.values():
             opened._after_fork(threading.Lock)  # noqa: SLF001
+        if self._opened and self.settings.alerts.is_wanted:
+            self._sampling()
 
     def __enter__(self) -> Self:
         return self
@@ -392,6 +445,18 @@ def on(event: str, *, tags: Iterable[str], cache: str = "default", soft: bool = 
     of_the_process.declare(event, cache, tags, soft=soft)
 
 
+def on_alert(hook: Hook) -> Hook:
+    """Have `hook` called with an `Alert` when one of `[default.alerts]` begins, and when it ends, of the caches of
+    `get_cache`; return it, so that this can decorate it.
+
+    For the top of a module: it needs no settings yet, and holds for as long as the process lives, as `on` does.
+    """
+    from layercache.alerts import of_the_process
+
+    of_the_process.append(hook)
+    return hook
+
+
 def emit(event: str, /, **fields: Any) -> list[Invalidation]:
     """Invalidate what `event` makes invalid in the caches of `get_cache`; return what that was.
 
@@ -482,6 +547,19 @@ def default_world() -> Caches:
                 _default = _make(None, None)
             world = _default
     return world
+
+
+_watcher_of_the_process: Watcher | None = None
+
+
+def watch_default(watcher: Watcher | None) -> None:
+    """As `Caches.watch`, of the world behind `get_cache`, whatever its settings are. For integrations."""
+    global _watcher_of_the_process  # noqa: PLW0603
+    _watcher_of_the_process = watcher
+    world = _default
+    if world is not None:
+        with world._lock:  # noqa: SLF001
+            world._watch_opened()  # noqa: SLF001
 
 
 class _DefaultCache:

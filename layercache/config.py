@@ -46,6 +46,7 @@ from layercache.spi import Backend, Opening
 
 __all__ = [
     "AdminSettings",
+    "AlertSettings",
     "BackendSettings",
     "CacheSettings",
     "EventSettings",
@@ -55,7 +56,7 @@ __all__ = [
     "read_settings",
 ]
 
-SECTIONS: Final = ("backends", "caches", "admin")
+SECTIONS: Final = ("backends", "caches", "admin", "alerts")
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9_.-]*")
 _LOGIN: Final = re.compile(
     r"(?<=://)[^\s'\"]*(?=@)|(?<=password=)[^\s'\"&]+"
@@ -208,6 +209,44 @@ class AdminSettings:
     show_values: bool = False
 
 
+@options
+class AlertSettings:
+    """When the settings have something be said to be wrong; what is left out is not looked at.
+
+    Attributes:
+        window: over which rates are taken: "1m", "5m" or "1h".
+        hit_rate_under: of a cache, 0.0 to 1.0.
+        memory_over: how full a layer in memory is, of its entries or its bytes, 0.0 to 1.0.
+        circuit_open_longer_than: of a far layer.
+        log_lag_over: since what is known of other processes was confirmed.
+        load_errors_over: failures among all loads of a cache, 0.0 to 1.0.
+        least_reads, least_loads: rates of fewer in the window say nothing.
+        ignore: names of caches that are not looked at.
+    """
+
+    window: Literal["1m", "5m", "1h"] = "5m"
+    hit_rate_under: Ratio | None = None
+    memory_over: Ratio | None = None
+    circuit_open_longer_than: Span | None = None
+    log_lag_over: Span | None = None
+    load_errors_over: Ratio | None = None
+    least_reads: Count = 100
+    least_loads: Count = 10
+    ignore: tuple[Annotated[str, AfterValidator(str.lower)], ...] = ()
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether there is a threshold."""
+        thresholds = (
+            self.hit_rate_under,
+            self.memory_over,
+            self.circuit_open_longer_than,
+            self.log_lag_over,
+            self.load_errors_over,
+        )
+        return any(threshold is not None for threshold in thresholds)
+
+
 @dataclass(frozen=True, slots=True)
 class BackendSettings:
     """What the settings say of one backend: its type, the class behind that, and its checked options.
@@ -236,6 +275,7 @@ class Settings:
         environment: the environment that was chosen.
         backends, caches: by name, in the order of the file.
         admin: of the management API.
+        alerts: the thresholds.
     """
 
     origin: str
@@ -243,6 +283,7 @@ class Settings:
     backends: dict[str, BackendSettings]
     caches: dict[str, CacheSettings]
     admin: AdminSettings = field(default_factory=AdminSettings)
+    alerts: AlertSettings = field(default_factory=AlertSettings)
 
 
 def read_settings(
@@ -271,16 +312,20 @@ def effective(settings: Settings) -> dict[str, Any]:
     """Return the settings in force as tables ready for JSON or TOML.
 
     Every default is filled in, what is not set is left out; durations and sizes are text, secrets are asterisks. There
-    is no table of the management API where nothing is said of it.
+    is no table of the management API, or of alerts, where nothing is said of it.
     """
-    admin = {} if settings.admin == AdminSettings() else {"admin": plain(settings.admin)}
+    said: dict[str, Any] = {}
+    if settings.admin != AdminSettings():
+        said["admin"] = plain(settings.admin)
+    if settings.alerts != AlertSettings():
+        said["alerts"] = plain(settings.alerts)
     return {
         "backends": {
             name: {"type": backend.type, **plain(backend.options)}
             for name, backend in settings.backends.items()
         },
         "caches": {name: plain(cache) for name, cache in settings.caches.items()},
-        **admin,
+        **said,
     }
 
 
@@ -468,7 +513,7 @@ class _Check:
         backends = {name: self._backend(name, table) for name, table in self.backends.items()}
         self._check_together(backends)
         caches = {name: self._cache(name, table) for name, table in self.caches.items()}
-        admin = self._admin()
+        admin, alerts = self._admin(), self._alerts()
         if self.faults:
             raise self.reading.error()
         return Settings(
@@ -477,6 +522,7 @@ class _Check:
             {name: backend for name, backend in backends.items() if backend is not None},
             {name: cache for name, cache in caches.items() if cache is not None},
             admin or AdminSettings(),
+            alerts or AlertSettings(),
         )
 
     def _named(self, section: str) -> Iterator[tuple[str, Tables]]:
@@ -592,17 +638,29 @@ class _Check:
         tables = self.reading.tables.get("backends")
         return tables if isinstance(tables, dict) else {}
 
-    # -- the management API
+    # -- the management API, and alerts
 
     def _admin(self) -> AdminSettings | None:
-        table = self.reading.tables.get("admin", {})
-        if not isinstance(table, dict):
-            self._fault("admin", "has to be a table of settings, not a single value")
-            return None
-        made = self._checked(AdminSettings, table, "admin")
+        made = self._table(AdminSettings, "admin")
         if made is not None and made.read_token is not None and made.read_token == made.write_token:
             self._fault("admin.write_token", "is the same as `read_token`: who may look could write")
         return made
+
+    def _alerts(self) -> AlertSettings | None:
+        made = self._table(AlertSettings, "alerts")
+        for at, name in enumerate(made.ignore if made is not None else ()):
+            if name not in self.caches:
+                self._fault(
+                    f"alerts.ignore[{at}]", f"no cache named {name!r}; {suggestion(name, self.caches)}"
+                )
+        return made
+
+    def _table(self, model: type[M], section: str) -> M | None:
+        table = self.reading.tables.get(section, {})
+        if not isinstance(table, dict):
+            self._fault(section, "has to be a table of settings, not a single value")
+            return None
+        return self._checked(model, table, section)
 
     # -- all of them
 

@@ -30,6 +30,7 @@ from layercache.loop import LoopPort
 if TYPE_CHECKING:
     from layercache.core.flights import Flights
     from layercache.core.port import Port
+    from layercache.core.watching import Watcher
     from layercache.decorator import Decorator
     from layercache.spi import KeyPage, NearRecord
     from layercache.warming import Schedule, WarmReport
@@ -128,6 +129,7 @@ class Cache(Generic[T]):
         # this cache and the typed views of it, by type: one key space, one statistic
         self._views: dict[Any, Cache[Any]] = {Any: self}
         self.schedules: set[Schedule] = set()  # what keeps keys of it warm; of the views too
+        self._watcher: Watcher | None = None
 
         self._bind()
 
@@ -569,6 +571,7 @@ class Cache(Generic[T]):
                 self._close,
             )
             view._views, view.schedules = self._views, self.schedules
+            view._watch_loads(self._watcher)
             view = self._views.setdefault(known, view)
         return view
 
@@ -600,6 +603,20 @@ class Cache(Generic[T]):
         """Return the counters of its layers, nearest first, without I/O."""
         own = self._layer.stats()
         return own.layers or (own,)
+
+    def watch(self, watcher: Watcher | None) -> None:
+        """Have `watcher` told of each load and each far operation; None: nobody. For `Caches`."""
+        for view in list(self._views.values()):
+            view._watch_loads(watcher)  # noqa: SLF001
+        for layer in self._layer.space.layers() or (self._layer,):
+            layer.watch(self.name, watcher)
+
+    def _watch_loads(self, watcher: Watcher | None) -> None:
+        self._watcher, leading, name = watcher, self._loading.leading, self.name
+        if watcher is None:
+            leading.watch(None)
+        else:
+            leading.watch(lambda keys, background: watcher.loading(name, keys, background=background))
 
     def near_records(self) -> Mapping[str, NearRecord] | None:
         """Return what this process's memory holds of its keys, to be looked at only; None where it keeps none."""

@@ -23,6 +23,7 @@ from pydantic import (
     SecretStr,
     TypeAdapter,
     ValidationError,
+    WithJsonSchema,
 )
 from pydantic_core import ErrorDetails
 
@@ -30,7 +31,7 @@ from layercache.codecs.pipeline import order_fault, unsealed_fault
 from layercache.codecs.seals import RIGHT_KEY, SealKey
 from layercache.durations import parse_duration, spell_duration
 from layercache.errors import Fault, InvalidTtl, UnknownStage, suggestion
-from layercache.registry import stage_named
+from layercache.registry import stage_named, stage_names
 from layercache.sizes import parse_size, spell_size
 from layercache.spi import Seal, Stage
 
@@ -125,19 +126,34 @@ def _size(value: Any) -> Any:
     return size
 
 
-Duration = Annotated[float, BeforeValidator(_duration), PlainSerializer(spell_duration)]
+_DURATION_TEXT: Final = (
+    r"^\s*([0-9]+(\.[0-9]+)?\s*(ms|[dhms])\s*)+$|^\s*[0-9.]+\s*$|^\s*[Ff][Oo][Rr][Ee][Vv][Ee][Rr]\s*$"
+)
+_AS_DURATION: Final = WithJsonSchema({
+    "anyOf": [{"type": "number", "minimum": 0}, {"type": "string", "pattern": _DURATION_TEXT}],
+    "examples": ["15s", "5m", "1h30m", "250ms", "forever"],
+})  # fmt: skip
+_AS_SIZE: Final = WithJsonSchema({
+    "anyOf": [
+        {"type": "integer", "minimum": 1},
+        {"type": "string", "pattern": r"^\s*[0-9]+(\.[0-9]+)?\s*([KkMmGg]([Ii])?[Bb]|[Bb])?\s*$"},
+    ],
+    "examples": ["512KB", "64MB", "1GB"],
+})  # fmt: skip
+
+Duration = Annotated[float, BeforeValidator(_duration), PlainSerializer(spell_duration), _AS_DURATION]
 """Seconds, more than 0, as a number or text; `math.inf` for "forever"."""
 
-Span = Annotated[float, BeforeValidator(_span), PlainSerializer(spell_duration)]
+Span = Annotated[float, BeforeValidator(_span), PlainSerializer(spell_duration), _AS_DURATION]
 """Seconds, 0 or more, as a number or text; `math.inf` for "forever"."""
 
-Patience = Annotated[float, BeforeValidator(_patience), PlainSerializer(spell_duration)]
+Patience = Annotated[float, BeforeValidator(_patience), PlainSerializer(spell_duration), _AS_DURATION]
 """Seconds to wait, more than 0 and at most a day, as a number or text; `math.inf` for "forever"."""
 
-Deadline = Annotated[float, BeforeValidator(_deadline), PlainSerializer(spell_duration)]
+Deadline = Annotated[float, BeforeValidator(_deadline), PlainSerializer(spell_duration), _AS_DURATION]
 """Seconds, more than 0 and at most a day, as a number or text."""
 
-Bytes = Annotated[int, BeforeValidator(_size), PlainSerializer(spell_size)]
+Bytes = Annotated[int, BeforeValidator(_size), PlainSerializer(spell_size), _AS_SIZE]
 """An amount of memory, 1 or more bytes, as a number or text."""
 
 Count = Annotated[int, Field(ge=1, strict=True)]
@@ -214,8 +230,28 @@ def _serializer_only(stages: tuple[StageOptions, ...]) -> tuple[StageOptions, ..
     return stages
 
 
+class _StageSchema:
+    """What JSON Schema says of one stage: its name, or a table with its options, of those that are installed."""
+
+    def __get_pydantic_json_schema__(self, *_: Any) -> dict[str, Any]:
+        kinds: list[dict[str, Any]] = []
+        for name in stage_names():
+            given = {"type": {"const": name}}
+            kinds.append({"const": name})
+            try:
+                made = TypeAdapter(stage_named(name).Options).json_schema()
+            except (ImportError, AttributeError, TypeError):  # nobody knows its options here
+                kinds.append({"type": "object", "properties": given, "required": ["type"]})
+                continue
+            table = {"properties": given | made.get("properties", {}), "additionalProperties": False}
+            kinds.append({"type": "object", "required": ["type"], **table})
+        return {"anyOf": kinds}
+
+
 _Stages = Annotated[
-    tuple[Annotated[StageOptions, BeforeValidator(_stage), PlainSerializer(_spell_stage)], ...],
+    tuple[
+        Annotated[StageOptions, BeforeValidator(_stage), PlainSerializer(_spell_stage), _StageSchema()], ...
+    ],
     AfterValidator(_ordered),
 ]
 

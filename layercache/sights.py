@@ -1,12 +1,14 @@
-"""What is seen of a store from outside: what a key space has under a key, and which keys it has. Part of `spi`."""
+"""What is seen of a store from outside: what a key space has under a key, which keys it has, and what more
+memory would do. Part of `spi`."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from layercache.entry import Entry
 
-__all__ = ["KeyPage", "LeaseSight", "Sight", "TagSight"]
+__all__ = ["Curve", "KeyPage", "Lapse", "LeaseSight", "Sight", "TagSight"]
 
 
 class TagSight(NamedTuple):
@@ -73,3 +75,54 @@ class KeyPage(NamedTuple):
 
     keys: tuple[str, ...]
     cursor: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Lapse:
+    """Reads that found nothing as the ttl had ended, of keys that begin alike. Counts are estimates from a sample.
+
+    Attributes:
+        prefix: up to and with the first colon.
+        ttl: seconds, of the last of them.
+        reads: of such keys, in all.
+        lapsed: how many found that the ttl had ended.
+        median, most: seconds after the end within which half of these, and nine in ten, came.
+    """
+
+    prefix: str
+    ttl: float
+    reads: float
+    lapsed: float
+    median: float
+    most: float
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """What share of the reads would have been hits with less memory, and with more: a miss-ratio curve, the other way
+    up, as an LRU cache would have it.
+
+    Attributes:
+        points: pairs of a multiple of the memory there is, ascending, and the share, 0.0 to 1.0.
+        entries: how many the memory there is has room for.
+        reads: that it was learnt from; older ones count less.
+        sampled: how many of these were looked at.
+        lapses: where the ttl is what makes for misses, not the memory; the most first.
+    """
+
+    points: tuple[tuple[float, float], ...]
+    entries: int
+    reads: int
+    sampled: int
+    lapses: tuple[Lapse, ...] = ()
+
+    def at(self, memory: float) -> float:
+        """Return the share with so many times the memory there is; between two points, on the line from one to the
+        other."""
+        lower = (0.0, 0.0)
+        for point in self.points:
+            if memory <= point[0]:
+                part = (memory - lower[0]) / (point[0] - lower[0])
+                return lower[1] + part * (point[1] - lower[1])
+            lower = point
+        return lower[1]

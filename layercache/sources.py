@@ -24,7 +24,12 @@ Tables: TypeAlias = dict[str, Any]
 
 SETTINGS_FILE: Final = "settings.toml"
 PREFIX: Final = "LAYERCACHE_"
-_NOT_SETTINGS: Final = ("LAYERCACHE_ENV", "LAYERCACHE_SETTINGS")
+_NOT_SETTINGS: Final = (
+    "LAYERCACHE_ENV",
+    "LAYERCACHE_SETTINGS",
+    "LAYERCACHE_ADMIN_URL",  # these two are what the commands ask a service with
+    "LAYERCACHE_ADMIN_TOKEN",
+)
 _OF_TESTS: Final = "LAYERCACHE_TEST_"
 _MERGE_TOKENS: Final = re.compile(r"@(merge|merge_unique|insert|del|reset)\b")
 

@@ -24,14 +24,16 @@ if TYPE_CHECKING:
 
     from layercache.codecs.dictionaries import Dictionaries
     from layercache.codecs.seals import SealKey
-    from layercache.sights import KeyPage, LeaseSight, Sight, TagSight
+    from layercache.sights import Curve, KeyPage, Lapse, LeaseSight, Sight, TagSight
 
 __all__ = [
     "Backend",
     "Change",
+    "Curve",
     "Finding",
     "KeyPage",
     "KeySpace",
+    "Lapse",
     "Lease",
     "LeaseSight",
     "LeasingKeySpace",
@@ -51,7 +53,7 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     # what operators see of a store, nobody needs whom they do not ask
-    if name not in {"KeyPage", "LeaseSight", "Sight", "TagSight"}:
+    if name not in {"Curve", "KeyPage", "Lapse", "LeaseSight", "Sight", "TagSight"}:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from layercache import sights
 
@@ -299,6 +301,11 @@ class KeySpace(ABC):
         """Return what this key space can say of itself without I/O, such as `entries`, `bytes`, `evictions`."""
         return {}
 
+    def curve(self) -> Curve | None:
+        """Return what the hit rate would be with less and with more memory, without I/O; None where nobody keeps book
+        of it."""
+        return None
+
     def layers(self) -> Sequence[Any]:
         """Return the layers (`core.layer.Layer`) that this key space is made of; only a chain has any."""
         return ()
@@ -480,6 +487,13 @@ class Backend(ABC):
         messages nor fixes repeat a secret.
         """
         return ()
+
+    def survey(self, caches: Sequence[str]) -> Mapping[str, Mapping[str, int | float]]:
+        """Return how much of each of `caches` the store itself has, whichever process put it there, in bounded time:
+        such as `entries`, `bytes`, `leases`, `log_length`, and `looked_at`, the part of it all (0.0 to 1.0) by which
+        the rest is judged. Raises `BackendError`. What is in the memory of processes, nobody else can count.
+        """
+        return {}
 
     def purge(self, cache: str) -> Iterator[tuple[int, int]]:
         """Give back the space of entries that a `clear` of `cache` has left behind, of use to nobody any more.

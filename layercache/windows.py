@@ -12,13 +12,13 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from weakref import ref
 
 if TYPE_CHECKING:
     from layercache.face import Cache, CacheStats
 
-__all__ = ["WINDOWS", "Sampler", "Window"]
+__all__ = ["WINDOWS", "Sampler", "Seen", "Window"]
 
 WINDOWS: Final[Mapping[str, float]] = {"1m": 60.0, "5m": 300.0, "1h": 3600.0}
 
@@ -52,6 +52,10 @@ class Window:
     @property
     def loads_per_second(self) -> float:
         return self.stats.loads / self.seconds if self.seconds > 0 else 0.0
+
+
+Seen: TypeAlias = "tuple[CacheStats, dict[str, Window]]"
+"""The counters of a cache, and what it did in each of the windows."""
 
 
 class _Looks:
@@ -96,12 +100,16 @@ class Sampler:
     Args:
         opened: gives the caches that are open.
         clock: monotonic seconds.
+        then: given, after each look of the thread, the counters of each cache and its windows.
     """
 
     def __init__(
-        self, opened: Callable[[], list[Cache[Any]]], clock: Callable[[], float] = monotonic
+        self,
+        opened: Callable[[], list[Cache[Any]]],
+        clock: Callable[[], float] = monotonic,
+        then: Callable[[list[Seen]], None] | None = None,
     ) -> None:
-        self._opened, self._clock = opened, clock
+        self._opened, self._clock, self._then = opened, clock, then
         self._lock = threading.Lock()  # guards _looks
         self._looks: dict[str, _Looks] = {}
         self._ended = threading.Event()
@@ -117,11 +125,13 @@ class Sampler:
         pause = _INTERVAL
         while not self._ended.wait(pause):
             began = self._clock()
-            self.look()
+            seen = self.look()
+            if self._then is not None and not self._ended.is_set():
+                self._then([(stats, self._windows(cache, stats)) for cache, stats in seen])
             pause = max(_INTERVAL, _SHARE * (self._clock() - began))
 
-    def look(self) -> None:
-        """Look at each cache once, and forget those that were closed."""
+    def look(self) -> list[tuple[Cache[Any], CacheStats]]:
+        """Look at each cache once, and forget those that were closed; return what was seen."""
         opened = {cache.name: cache for cache in self._opened()}
         seen = [(cache, cache.stats()) for cache in opened.values()]
         with self._lock:
@@ -130,6 +140,7 @@ class Sampler:
             }
             for cache, stats in seen:
                 self._looks_of(cache).add(self._clock(), stats)
+        return seen
 
     def _looks_of(self, cache: Cache[Any]) -> _Looks:
         looks = self._looks.get(cache.name)
@@ -139,7 +150,9 @@ class Sampler:
 
     def windows(self, cache: Cache[Any]) -> dict[str, Window]:
         """Return what `cache` did in each of the `WINDOWS`, until now."""
-        stats = cache.stats()
+        return self._windows(cache, cache.stats())
+
+    def _windows(self, cache: Cache[Any], stats: CacheStats) -> dict[str, Window]:
         with self._lock:
             now = self._clock()
             looks = self._looks_of(cache)

@@ -45,7 +45,7 @@ def held(cache: Cache[Any]) -> tuple[int, int]:
 def check_books(cache: Cache[Any]) -> None:
     """What the storage counts is what is there, and it keeps its bounds."""
     storage = storage_of(cache)
-    records = [record for home in storage._homes for record in home.records.values()]
+    records = [record for home in storage.homes for record in home.records.values()]
     assert storage.entries == len(records) <= storage.max_entries
     assert storage.units == sum(record.units for record in records) <= storage.max_units
     assert all(record.queue is not GONE for record in records)

@@ -27,13 +27,15 @@ def test_each_layer_of_each_open_cache_is_told(server_url: str) -> None:
             return registry.get_sample_value(name, {"cache": "stock", **labels})
 
         assert sample("layercache_requests_total", layer="m", op="read", result="hit") == 1
-        assert sample("layercache_loads_total") == 1
-        assert sample("layercache_load_duration_seconds_count") == 1
-        assert sample("layercache_load_duration_seconds_bucket", le="30.0") == 1
+        assert sample("layercache_reads_total", result="hit") == 1
+        assert sample("layercache_loads_total", result="loaded") == 1
+        assert sample("layercache_operation_duration_seconds_count", layer="", op="load") == 1
+        assert sample("layercache_operation_duration_seconds_bucket", layer="", op="load", le="30.0") == 1
         assert sample("layercache_operation_duration_seconds_count", layer="far", op="read") >= 1
         assert sample("layercache_operation_duration_seconds_count", layer="m", op="read") is None
-        assert sample("layercache_entries", layer="m") == 1
-        assert sample("layercache_circuits_open", layer="far") == 0
+        assert sample("layercache_requests_total", layer="far", op="write", result="done") == 1  # the fill
+        assert registry.get_sample_value("layercache_entries", {"layer": "m"}) == 1
+        assert registry.get_sample_value("layercache_circuits_open", {"layer": "far"}) == 0
 
         text, media_type = exposition(world)
         assert "unused" not in text

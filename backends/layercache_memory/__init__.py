@@ -54,6 +54,7 @@ class MemoryOptions:
     max_ttl: no entry lives longer here, whatever its own ttl.
     eviction: who makes room: `"lazy-tinylfu"`, `"lru"`, `"s3-fifo"`, or the name of a third party's policy.
     codecs: the serializer that gives values their normal form.
+    miss_ratio_curve: whether to keep book of what the hit rate would be with less memory, and with more.
     """
 
     max_entries: Count = 10_000
@@ -62,6 +63,7 @@ class MemoryOptions:
     max_ttl: Duration = math.inf
     eviction: Annotated[str, AfterValidator(_known_policy)] = "lazy-tinylfu"
     codecs: NormalCodec = stages("json")
+    miss_ratio_curve: bool = False
 
 
 class MemoryBackend(Backend):
@@ -77,6 +79,7 @@ class MemoryBackend(Backend):
             chosen.max_entry_bytes or chosen.max_bytes // 4,
             policy_named(chosen.eviction)(),
             self.now,
+            curve=chosen.miss_ratio_curve,
         )
         self._spaces: dict[str, MemorySpace] = {}
 

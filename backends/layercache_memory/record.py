@@ -41,6 +41,8 @@ class Home(Protocol):
 
     def forget_tags(self) -> None: ...
 
+    def hits(self) -> int: ...
+
 
 class Origin(NamedTuple):
     """What many records have in common, kept once for all of them.

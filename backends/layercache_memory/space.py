@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from layercache.core.tickets import Ticket, Tickets
 from layercache.entry import CACHE_TAG, MISSING, Entry, Stamps
-from layercache.spi import Change, KeyPage, KeySpace, Serializer, Sight, TagSight
+from layercache.spi import Change, Curve, KeyPage, KeySpace, Serializer, Sight, TagSight
 from layercache_memory.record import Kind, Origin, Record
 from layercache_memory.storage import UNIT, Storage
 
@@ -197,7 +197,18 @@ class MemorySpace(KeySpace):
             "evictions": storage.evictions,
             "expirations": storage.expirations,
             "refusals": storage.refusals,
+            "max_entries": storage.max_entries,
+            "max_bytes": storage.max_units * UNIT,
         }
+
+    def curve(self) -> Curve | None:
+        """Return the curve of the backend, all of its caches together; its lapses are those of this one."""
+        storage = self._storage
+        if storage.curve is None:
+            return None
+        read = sum([home.hits() for home in list(storage.homes)])
+        with storage.lock:
+            return storage.curve.curve(self, read)
 
     # -- under the lock
 
@@ -205,12 +216,16 @@ class MemorySpace(KeySpace):
         storage = self._storage
         if storage.deadlines.next <= now:
             storage.reclaim(now)
-        record = self.records.get(key)
-        if record is None:
-            return None
-        if record.dead_at <= now:
+        record, curve = self.records.get(key), storage.curve
+        if record is not None and record.dead_at <= now:
             storage.expire(record)
+            record = None
+        if record is None:
+            if curve is not None:
+                curve.missed(self, key)
             return None
+        if curve is not None:
+            curve.looked += 1
         # the policy has to know of this read; whoever asked counts it itself
         record.hits += 1
         self.retired_hits -= 1

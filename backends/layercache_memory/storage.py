@@ -14,16 +14,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from threading import Lock
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from layercache_memory.deadlines import Deadlines
 from layercache_memory.policies.base import GONE, Policy
 from layercache_memory.record import Home, Record
 
+if TYPE_CHECKING:
+    from layercache_memory.curve import CurveSketch
+
 __all__ = ["UNIT", "Storage"]
 
 UNIT: Final = 16
 _RECLAIMED_AT_ONCE: Final = 16
+_AVERAGE: Final = 4096  # bytes of an entry, before there is one
 
 
 class Storage:
@@ -32,10 +36,19 @@ class Storage:
     max_units, max_entry_units: the bounds in units of 16 bytes.
     entries, units: what all key spaces hold together.
     evictions, expirations, refusals: entries that made room, whose time was over, and that were too large.
+    homes: the key spaces.
+    curve: keeps book of what more and less room would do; None where nobody wants to know.
     """
 
     def __init__(
-        self, max_entries: int, max_bytes: int, max_entry_bytes: int, policy: Policy, now: Callable[[], float]
+        self,
+        max_entries: int,
+        max_bytes: int,
+        max_entry_bytes: int,
+        policy: Policy,
+        now: Callable[[], float],
+        *,
+        curve: bool = False,
     ) -> None:
         self.max_entries = max_entries
         self.max_units, self.max_entry_units = max_bytes // UNIT, max_entry_bytes // UNIT
@@ -44,12 +57,23 @@ class Storage:
         self.lock = Lock()
         self.entries = self.units = 0
         self.evictions = self.expirations = self.refusals = 0
-        self._homes: list[Home] = []
+        self.homes: list[Home] = []
+        self.curve: CurveSketch | None = None
+        if curve:
+            from layercache_memory.curve import CurveSketch
+
+            self.curve = CurveSketch(now, self.capacity, min(max_entries, max_bytes // _AVERAGE + 1))
 
     def serve(self, home: Home) -> None:
         """Keep records of this key space too."""
         with self.lock:
-            self._homes.append(home)
+            self.homes.append(home)
+
+    def capacity(self) -> float:
+        """Return for how many entries there is room, as large as those that are here."""
+        if not self.units:
+            return self.max_entries
+        return min(self.max_entries, self.entries * self.max_units / self.units)
 
     def after_fork(self) -> None:
         """Drop everything, under a new lock: the old one may be held by a thread that does not exist here."""
@@ -64,7 +88,9 @@ class Storage:
     def _empty(self) -> None:
         self.policy.clear()
         self.deadlines.clear()
-        for home in self._homes:
+        if self.curve is not None:
+            self.curve.clear()
+        for home in self.homes:
             home.retired_hits += sum(record.hits for record in home.records.values())
             home.records.clear()
             home.forget_tags()
@@ -96,6 +122,8 @@ class Storage:
         """Forget a record that the policy did not choose."""
         self.policy.remove(record)
         self._out(record)
+        if self.curve is not None:
+            self.curve.left(record, evicted=False)
 
     def insert(self, record: Record, now: float) -> bool:
         """Store a new record, making room for it first; False when it alone is too large."""
@@ -109,6 +137,8 @@ class Storage:
             lost = self.policy.make_room(over, grown, now)
             for each in lost:
                 self._out(each)
+                if self.curve is not None:
+                    self.curve.left(each, evicted=True)
             self.evictions += len(lost)
         record.hits = 0
         self.policy.admit(record, full=full)
@@ -116,6 +146,8 @@ class Storage:
         record.origin.home.records[record.key] = record
         self.entries += 1
         self.units += units
+        if self.curve is not None:
+            self.curve.stored(record)
         return True
 
     def _out(self, record: Record) -> None:

@@ -100,6 +100,12 @@ class RedisBackend(Backend):
             took = (perf_counter() - began) * 1000
             yield Finding("ok", "circuit", f"closed; a read as the service does it took {took:.2f} ms")
 
+    def survey(self, caches: Sequence[str]) -> Mapping[str, Mapping[str, int | float]]:
+        """Count on the servers, for a second at most."""
+        from layercache_redis.survey import surveyed
+
+        return surveyed(self.name, self.options, self.now, caches)
+
     def purge(self, cache: str) -> Iterator[tuple[int, int]]:
         """Look through the keys of `cache`, a quarter of the time, and drop what a clear has left behind."""
         from layercache_redis.purge import purged

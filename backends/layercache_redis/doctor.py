@@ -424,7 +424,7 @@ class _Examination:
             is_sound = False
         if not is_sound:
             message = f"{cache}: {number} is in use and not there: processes that start now cannot read what needs it"
-            return Finding("warning", "dictionary", message, f"layercache train-dictionary {cache}")
+            return Finding("warning", "dictionary", message, f"layercache train-dictionary -c {cache}")
         message = f"{cache}: {number}, of {_size(len(data))}"
         evicting = sorted(policy for policy in self._policies if policy.startswith("allkeys"))
         if evicting:
@@ -450,7 +450,7 @@ class _Examination:
             useless = dropped[cache] / looked_into[cache] if looked_into[cache] else 0.0
             if useless > 0.5:
                 message += f"; of {looked_into[cache]:,} of them {dropped[cache]:,} are of no use since it was cleared"
-                yield Finding("warning", "fill", message, f"layercache purge {cache}")
+                yield Finding("warning", "fill", message, f"layercache purge -c {cache}")
             else:
                 yield Finding("ok", "fill", message)
 

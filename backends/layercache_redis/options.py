@@ -9,7 +9,7 @@ from ipaddress import IPv6Address
 from typing import Annotated, Any, Final, Literal
 from urllib.parse import SplitResult, parse_qsl, unquote, urlencode, urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer
+from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, WithJsonSchema
 
 from layercache.options import Bytes, Codecs, Count, Deadline, SealKeys, Secret, options, stages
 
@@ -267,9 +267,13 @@ class RedisOptions:
         at most. Where there is much news it comes so much later; and the server has less to answer.
     """
 
-    url: Annotated[RedisUrl, BeforeValidator(_url), PlainSerializer(str), Field(validate_default=True)] = (
-        RedisUrl("redis://localhost:6379/0")
-    )
+    url: Annotated[
+        RedisUrl,
+        BeforeValidator(_url),
+        PlainSerializer(str),
+        WithJsonSchema({"type": "string", "pattern": r"^(rediss?(\+sentinel|\+cluster)?|unix)://"}),
+        Field(validate_default=True),
+    ] = RedisUrl("redis://localhost:6379/0")
     host: Annotated[str, AfterValidator(_host)] | None = None
     port: Annotated[int, Field(ge=1, le=65_535, strict=True)] | None = None
     db: Annotated[int, Field(ge=0, strict=True)] | None = None

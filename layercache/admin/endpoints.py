@@ -14,6 +14,8 @@ from typing import Annotated, Any, Final, Literal, TypeAlias
 from fastapi import Body, Path, Query, Request, Response
 
 from layercache.admin.models import (
+    AdviceList,
+    AdviceModel,
     CacheList,
     CacheSummary,
     Cleared,
@@ -33,6 +35,7 @@ from layercache.admin.models import (
     WindowModel,
 )
 from layercache.admin.problems import refuse
+from layercache.advising import advise
 from layercache.caches import Caches
 from layercache.core.warming import Item
 from layercache.decorator import Calls, declared
@@ -87,6 +90,10 @@ class Endpoints:
         }
         cache = world[name]
         return StatsAndWindows(name=cache.name, total=StatsModel.of(cache.stats()), windows=windows)
+
+    def advice(self) -> AdviceList:
+        """What would help the caches of this process: more or less memory, longer ttls; and which are of no use."""
+        return AdviceList(advice=[AdviceModel(**each._asdict()) for each in advise(self._world())])
 
     async def keys(self, name: Name, prefix: Prefix = "", limit: Limit = 100, cursor: Cursor = "") -> KeyList:
         """Some of the keys of a cache; of a chain, those in its farthest layer. In bounded time, so a page may be

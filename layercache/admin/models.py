@@ -12,9 +12,12 @@ from layercache.core.layer import LayerStats
 from layercache.core.times import Times
 from layercache.entry import MISSING
 from layercache.face import CacheStats
+from layercache.spi import Curve
 from layercache.windows import Window
 
 __all__ = [
+    "AdviceList",
+    "AdviceModel",
     "CacheList",
     "CacheSummary",
     "Cleared",
@@ -55,6 +58,26 @@ class TimesModel(BaseModel):
         )
 
 
+class CurvePoint(BaseModel):
+    """One point of a curve."""
+
+    memory: float = Field(description="Times what there is now.", examples=[2.0])
+    hit_rate: float = Field(ge=0, le=1)
+
+
+class CurveModel(BaseModel):
+    """What share of the reads would be hits with less and more memory, as an LRU cache would have it."""
+
+    points: list[CurvePoint] = Field(description="Ascending.")
+    entries: int = Field(description="That there is room for now.")
+    sampled: int = Field(description="Reads that it was learnt from; of fewer than a thousand it is a guess.")
+
+    @classmethod
+    def of(cls, curve: Curve) -> CurveModel:
+        points = [CurvePoint(memory=memory, hit_rate=hit_rate) for memory, hit_rate in curve.points]
+        return cls(points=points, entries=curve.entries, sampled=curve.sampled)
+
+
 class LayerModel(BaseModel):
     """One layer of a cache, as this process uses it."""
 
@@ -68,6 +91,9 @@ class LayerModel(BaseModel):
     gauges: dict[str, float] = Field(
         description="What the backend says of itself, such as `entries`, `bytes`, `circuits_open` and `log_lag`.",
         examples=[{"circuits_open": 0, "log_lag": 0.21}],
+    )
+    curve: CurveModel | None = Field(
+        description="What the hit rate would be with less and more memory; null where that is not kept book of."
     )
     reads: TimesModel | None = Field(description="How long reads took; null where they stay in this process.")
     writes: TimesModel | None
@@ -83,6 +109,7 @@ class LayerModel(BaseModel):
             errors=stats.errors,
             degraded=stats.degraded,
             gauges=dict(stats.gauges),
+            curve=None if stats.curve is None else CurveModel.of(stats.curve),
             reads=None if stats.read_times is None else TimesModel.of(stats.read_times),
             writes=None if stats.write_times is None else TimesModel.of(stats.write_times),
         )
@@ -149,6 +176,21 @@ class StatsAndWindows(BaseModel):
     name: str = Field(examples=["stock"])
     total: StatsModel
     windows: dict[Literal["1m", "5m", "1h"], WindowModel]
+
+
+class AdviceModel(BaseModel):
+    """One thing to look at."""
+
+    kind: Literal["memory", "ttl", "never hit", "unused", "curve"]
+    about: str = Field(description="A cache, a layer, or a pattern of keys.", examples=["stock quote:*"])
+    message: str
+    fix: str = Field(description="What to do about it; empty where that is clear.")
+
+
+class AdviceList(BaseModel):
+    """What the counters of this process say should be looked at."""
+
+    advice: list[AdviceModel]
 
 
 class CacheSummary(BaseModel):

@@ -25,6 +25,7 @@ from layercache.admin import dashboard
 from layercache.admin.access import Caller, Scope, admitted
 from layercache.admin.endpoints import Endpoints, World
 from layercache.admin.models import (
+    AdviceList,
     CacheList,
     Cleared,
     Deleted,
@@ -109,6 +110,7 @@ def _add_routes(to: APIRouter, of: Endpoints) -> None:
     read = documented(401, 403, 422)
     one = documented(401, 403, 404, 422, 503)
     to.add_api_route("/caches", of.caches, response_model=CacheList, responses=read)
+    to.add_api_route("/advice", of.advice, response_model=AdviceList, responses=read)
     to.add_api_route("/caches/{name}/stats", of.stats, response_model=StatsAndWindows, responses=one)
     to.add_api_route("/caches/{name}/keys", of.keys, response_model=KeyList, responses=one)
     to.add_api_route("/caches/{name}/prefixes", of.prefixes, response_model=Prefixes, responses=one)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import sys
 from ipaddress import ip_address
 from typing import Annotated
 
 import typer
 
-from layercache.cli.world import Environment, SettingsFile, world
+from layercache.cli.printing import print_json
+from layercache.cli.world import AsJson, Environment, SettingsFile, world
 from layercache.errors import CacheError, MissingExtra
 
 __all__ = ["admin"]
@@ -24,13 +26,14 @@ def admin(
     port: PortNumber = 8790,
     settings: SettingsFile = None,
     environment: Environment = None,
+    as_json: AsJson = False,
 ) -> None:
     """Serve the management API and, at /dashboard, the dashboard, until Ctrl-C.
 
     Stores are looked at and changed from here; what it counts, is what this process itself does. On another address
     than one of loopback it needs tokens in [default.admin] of the settings.
     """
-    with world(settings, environment, as_json=False) as caches:
+    with world(settings, environment, as_json) as caches:
         tokens = caches.settings.admin
         if tokens.read_token is None and tokens.write_token is None and not _is_loopback(host):
             raise typer.BadParameter(
@@ -44,8 +47,7 @@ def admin(
             missing = (
                 error if isinstance(error, MissingExtra) else MissingExtra("this", error.name or "", "admin")
             )
-            typer.echo(str(missing), err=True)
-            raise typer.Exit(1) from None
+            raise missing from None
         for name in caches:
             try:
                 caches[name]
@@ -61,7 +63,12 @@ def admin(
         sock = config.bind_socket()
         bound = sock.getsockname()[1]
         named = f"[{host}]" if ":" in host else host
-        typer.echo(f"http://{named}:{bound}/dashboard")
+        url = f"http://{named}:{bound}"
+        if as_json:
+            print_json({"url": url, "dashboard": f"{url}/dashboard"})
+        else:
+            typer.echo(f"{url}/dashboard")
+        sys.stdout.flush()  # who started it may wait for this, and gets nothing more
         server.run(sockets=[sock])
 
 

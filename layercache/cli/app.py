@@ -1,4 +1,4 @@
-"""The commands. Exit codes: 0 as asked, 1 something is wrong with what was looked at, 2 wrong usage."""
+"""The commands. What they exit with, `exits` says; what options they share, `world`."""
 
 from __future__ import annotations
 
@@ -9,13 +9,20 @@ import typer
 
 from layercache import __version__
 from layercache.cli.admin import admin
+from layercache.cli.advise import advise
+from layercache.cli.changes import clear, invalidate
 from layercache.cli.doctor import doctor
+from layercache.cli.init import init
+from layercache.cli.keys import delete, explain, get
+from layercache.cli.printing import print_json
 from layercache.cli.purge import purge
+from layercache.cli.schema import schema
+from layercache.cli.stats import stats
+from layercache.cli.top import top
 from layercache.cli.training import train_dictionary
 from layercache.cli.warm import warm_functions
-from layercache.cli.world import AsJson, Environment, SettingsFile, print_faults, print_json
+from layercache.cli.world import AsJson, Environment, SettingsFile, telling
 from layercache.config import effective, read_settings
-from layercache.errors import ConfigError
 
 __all__ = ["app"]
 
@@ -39,14 +46,14 @@ def layercache(
     """Look at the caches that settings.toml defines, and look after them."""
 
 
+app.command()(init)
+
+
 @app.command()
 def check(settings: SettingsFile = None, environment: Environment = None, as_json: AsJson = False) -> None:
     """Print the settings in force, secrets masked, or every fault in them and exit 1."""
-    try:
+    with telling(as_json):
         read = read_settings(settings, environment)
-    except ConfigError as error:
-        print_faults(error, as_json)
-        raise typer.Exit(1) from None
     tables = effective(read)
     if as_json:
         print_json({"origin": read.origin, "environment": read.environment, **tables})
@@ -56,11 +63,20 @@ def check(settings: SettingsFile = None, environment: Environment = None, as_jso
         typer.echo(line)
 
 
-app.command()(admin)
+app.command()(advise)
 app.command()(doctor)
+app.command()(stats)
+app.command()(top)
+app.command()(get)
+app.command()(explain)
+app.command()(delete)
+app.command()(invalidate)
+app.command()(clear)
 app.command()(purge)
-app.command()(train_dictionary)
 app.command("warm")(warm_functions)
+app.command()(train_dictionary)
+app.command()(schema)
+app.command()(admin)
 
 
 def _lines(tables: dict[str, Any], path: str = "") -> list[str]:

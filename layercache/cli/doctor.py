@@ -6,19 +6,20 @@ from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 import typer
-from rich.console import Console, RenderableType
+from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from layercache.caches import Caches
-from layercache.cli.world import AsJson, Environment, SettingsFile, backend_of, opened, print_json, world
+from layercache.cli.exits import Exit
+from layercache.cli.printing import counted, print_json, print_parts
+from layercache.cli.world import AsJson, Environment, SettingsFile, backend_of, opened, world
 from layercache.errors import CacheError
 from layercache.spi import Finding
 
 __all__ = ["doctor"]
 
 _STYLES: Final = {"ok": "green", "warning": "yellow", "error": "bold red"}
-_PIPED: Final = 120  # columns, where there is no terminal to fill
 
 
 class _Examined(NamedTuple):
@@ -58,9 +59,9 @@ def doctor(settings: SettingsFile = None, environment: Environment = None, as_js
             }
         )
     else:
-        _print(caches, examined, counts["error"], counts["warning"])
+        print_parts(_parts(caches, examined, counts["error"], counts["warning"]))
     if counts["error"]:
-        raise typer.Exit(1)
+        raise typer.Exit(Exit.WRONG)
 
 
 def _all_examined(caches: Caches) -> Iterator[_Examined]:
@@ -100,35 +101,20 @@ def _findings(caches: Caches, name: str, used_by: list[str]) -> Iterator[Finding
 # -- for people
 
 
-def _print(caches: Caches, examined: list[_Examined], errors: int, warnings: int) -> None:
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console = Console(highlight=False, width=_PIPED)
-    with console.capture() as printed:
-        for part in _parts(caches, examined, errors, warnings):
-            console.print(part)
-    for line in printed.get().splitlines():
-        typer.echo(line.rstrip())
-
-
 def _parts(caches: Caches, examined: list[_Examined], errors: int, warnings: int) -> Iterator[RenderableType]:
     yield Text(f"{caches.settings.origin}, environment {caches.settings.environment!r}")
     width = max((len(finding.subject) for one in examined for finding in one.findings), default=0)
     for one in examined:
         used_by = f" of {', '.join(one.caches)}" if one.caches else ""
         yield Text.assemble("\n", (one.name, "bold"), f" ({one.type}){used_by}")
-        table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
-        table.add_column(width=len("warning"))
-        table.add_column(width=width)
-        table.add_column()
+        found = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+        found.add_column(width=len("warning"))
+        found.add_column(width=width)
+        found.add_column()
         for finding in one.findings:
             said = Text(finding.message)
             if finding.fix:
                 said.append(f"\nfix: {finding.fix}", "cyan")
-            table.add_row(Text(finding.level, _STYLES[finding.level]), Text(finding.subject), said)
-        yield table
-    yield Text(f"\n{_counted(errors, 'error')}, {_counted(warnings, 'warning')}")
-
-
-def _counted(count: int, what: str) -> str:
-    return f"{count} {what}" if count == 1 else f"{count} {what}s"
+            found.add_row(Text(finding.level, _STYLES[finding.level]), Text(finding.subject), said)
+        yield found
+    yield Text(f"\n{counted(errors, 'error')}, {counted(warnings, 'warning')}")

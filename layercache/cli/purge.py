@@ -4,23 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from contextlib import contextmanager
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from layercache.caches import Caches
-from layercache.cli.world import AsJson, Environment, SettingsFile, backend_of, named, print_json, world
+from layercache.cli.exits import Exit
+from layercache.cli.printing import print_json
+from layercache.cli.world import (
+    AsJson,
+    CacheNames,
+    Environment,
+    SettingsFile,
+    backend_of,
+    wanted_names,
+    world,
+)
 from layercache.errors import CacheError
 
 __all__ = ["purge"]
 
-Names = Annotated[list[str] | None, typer.Argument(metavar="NAMES", help="Of caches; all when left out.")]
-
 
 def purge(
-    names: Names = None,
+    names: CacheNames = None,
     settings: SettingsFile = None,
     environment: Environment = None,
     as_json: AsJson = False,
@@ -30,10 +38,9 @@ def purge(
     Looks through the keys of each cache in small steps, so that the server goes on serving others.
     """
     with world(settings, environment, as_json) as caches:
-        wanted = list(dict.fromkeys(named(caches, name) for name in names or caches))
         done: dict[str, dict[str, Any]] = {}
         with _progress(as_json) as progress:
-            for cache in wanted:
+            for cache in wanted_names(caches, names):
                 done[cache] = _purged(caches, cache, progress)
     if as_json:
         read = caches.settings
@@ -47,7 +54,7 @@ def purge(
         for cache, error in failed.items():
             typer.echo(f"{cache}: {error}", err=True)
     if failed:
-        raise typer.Exit(1)
+        raise typer.Exit(Exit.WRONG)
 
 
 def _purged(caches: Caches, cache: str, progress: Progress) -> dict[str, Any]:

@@ -16,7 +16,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from layercache.caches import aclose, configure
-from layercache.cli.world import AsJson, Environment, SettingsFile, print_faults, print_json
+from layercache.cli.exits import Exit
+from layercache.cli.printing import print_json
+from layercache.cli.world import AsJson, Environment, SettingsFile, telling
 from layercache.core.warming import Item
 from layercache.decorator import Calls, declared
 from layercache.errors import CacheError, ConfigError
@@ -31,7 +33,7 @@ App = Annotated[
         help="The module to import, and maybe the one function or bound method that is meant.",
     ),
 ]
-Concurrency = Annotated[int, typer.Option("--concurrency", "-c", min=1, help="How many loads at a time.")]
+Concurrency = Annotated[int, typer.Option("--concurrency", "-n", min=1, help="How many loads at a time.")]
 
 
 class _Wanted(NamedTuple):
@@ -52,20 +54,17 @@ def warm_functions(
 
     Several hosts may do this at once: each key is loaded by one of them.
     """
-    try:
+    with telling(as_json):
         if settings is not None or environment is not None:
             configure(settings, environment)
         wanted = _wanted(app)
         reports = asyncio.run(_warmed(wanted, concurrency, as_json))
-    except ConfigError as error:
-        print_faults(error, as_json)
-        raise typer.Exit(1) from None
     if as_json:
         print_json({"functions": {name: _as_dict(report) for name, report in reports.items()}})
     else:
         _print(reports)
     if any(report.failed for report in reports.values()):
-        raise typer.Exit(1)
+        raise typer.Exit(Exit.WRONG)
 
 
 # -- what is meant

@@ -5,23 +5,29 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from layercache.core.outbox import Outbox, Owed
 from layercache.core.port import Port
 from layercache.core.tickets import Ticket, Tickets
 from layercache.core.times import Histogram, Times
+from layercache.core.watching import Watcher
 from layercache.entry import CACHE_TAG, Entry, Stamps
 from layercache.errors import BackendError
 from layercache.spi import Change, KeySpace, Lease, LeasingKeySpace
 
-__all__ = ["Health", "Layer", "LayerStats"]
+if TYPE_CHECKING:
+    from layercache.spi import Curve
+
+__all__ = ["LEVELS", "Health", "Layer", "LayerStats"]
 
 log = logging.getLogger("layercache.layer")
 
 R = TypeVar("R")
 
-_LEVELS: Final = frozenset({"entries", "bytes", "circuits_open", "log_lag", "owed"})
+LEVELS: Final = frozenset(
+    {"entries", "bytes", "max_entries", "max_bytes", "circuits_open", "log_lag", "owed"}
+)
 """Gauges that say how it is now; all others only ever grow."""
 
 
@@ -37,6 +43,8 @@ class LayerStats:
         gauges: what the backend says of itself without I/O, such as `entries`, `bytes`, `evictions`.
         layers: of a chain, nearest first.
         read_times, write_times: how long its operations took, of those that wait for a network or a disk; else None.
+        write_errors: how many of the errors were of changes, and of storing what was loaded.
+        curve: what the hit rate would be with less and more memory, where that is kept book of.
     """
 
     name: str
@@ -49,6 +57,8 @@ class LayerStats:
     layers: tuple[LayerStats, ...] = ()
     read_times: Times | None = None
     write_times: Times | None = None
+    write_errors: int = 0
+    curve: Curve | None = None
 
     @property
     def hit_rate(self) -> float:
@@ -75,7 +85,7 @@ class LayerStats:
         """Return what was counted after `earlier`; gauges that say how it is now stay as they are."""
         then = earlier.gauges
         gauges = {
-            name: value if name in _LEVELS else value - then.get(name, 0)
+            name: value if name in LEVELS else value - then.get(name, 0)
             for name, value in self.gauges.items()
         }
         return replace(
@@ -83,6 +93,7 @@ class LayerStats:
             hits=self.hits - earlier.hits,
             misses=self.misses - earlier.misses,
             errors=self.errors - earlier.errors,
+            write_errors=self.write_errors - earlier.write_errors,
             gauges=gauges,
             layers=tuple(now.since(then) for now, then in zip(self.layers, earlier.layers, strict=True)),
             read_times=_after(self.read_times, earlier.read_times),
@@ -147,7 +158,7 @@ class Layer:
 
     __slots__ = (
         "_leasing", "_registers", "bypasses", "changed", "errors", "forgiving", "health", "hits", "misses", "name",
-        "outbox", "read_times", "space", "tickets", "type", "write_times",
+        "outbox", "read_times", "space", "tickets", "type", "write_errors", "write_times",
     )  # fmt: skip
 
     def __init__(
@@ -164,7 +175,7 @@ class Layer:
         self.name, self.type, self.space, self.forgiving = name, type_, space, forgiving
         self.health, self.outbox = health, outbox
         self.changed: Callable[[Collection[str], Collection[str]], None] = _nobody_listens
-        self.hits = self.misses = self.errors = self.bypasses = 0
+        self.hits = self.misses = self.errors = self.write_errors = self.bypasses = 0
         # what is in this process takes less than the clock that would time it
         self.read_times = Histogram() if space.blocks else None
         self.write_times = Histogram() if space.blocks else None
@@ -271,9 +282,9 @@ class Layer:
             return nothing
         update = _timed(port, self.write_times, _answer(port.update(self.space, key, change)))
         if not self._registers:
-            return await self._tried(update, nothing)
+            return await self._tried(update, nothing, is_write=True)
         with self.tickets.writing((key,)):
-            return await self._tried(update, nothing)
+            return await self._tried(update, nothing, is_write=True)
 
     async def delete(self, port: Port, key: str, *, strict: bool = False) -> bool:
         deletion = _timed(port, self.write_times, port.delete(self.space, key))
@@ -337,6 +348,7 @@ class Layer:
         except BackendError as error:
             if self.outbox is not None:
                 self.outbox.owe(owed)
+            self.write_errors += 1
             self._failed(error)
             if strict:
                 raise
@@ -434,9 +446,8 @@ class Layer:
                     outbox.owe(Owed(void))
             if granted:
                 nothing: list[str] = []
-                void += await self._tried(
-                    port.fill_many(leasing, leases[0].token, granted), nothing, granted, in_doubt=True
-                )
+                filling = _timed(port, self.write_times, port.fill_many(leasing, leases[0].token, granted))
+                void += await self._tried(filling, nothing, granted, in_doubt=True, is_write=True)
             return [key in void for key in keys]
         refused: list[bool] = []
         for lease, entry in zip(leases, entries, strict=True):
@@ -450,8 +461,9 @@ class Layer:
         """Store `entry` if its ticket still permits that; return whether it did, None where the store fails."""
         try:
             # no change to be registered: whatever is stored beside it is as new, or it is void
-            stored = await port.fill(self.space, ticket, entry)
+            stored = await _timed(port, self.write_times, port.fill(self.space, ticket, entry))
         except BackendError as error:
+            self.write_errors += 1
             self._failed(error)
             return None
         if self.health.degraded:
@@ -500,6 +512,7 @@ class Layer:
         leased: Iterable[str] = (),
         *,
         in_doubt: bool = False,
+        is_write: bool = False,
     ) -> R:
         """Return what comes of it, `otherwise` where it fails; the leases of `leased` are then in doubt, or may be."""
         try:
@@ -507,6 +520,7 @@ class Layer:
         except BackendError as error:
             if leased and self.outbox is not None and (in_doubt or error.in_doubt):
                 self.outbox.owe(Owed(tuple(leased)))
+            self.write_errors += is_write
             self._failed(error)
             return otherwise
         if self.health.degraded:
@@ -518,6 +532,12 @@ class Layer:
         self.health.failed(error, forgiven=self.forgiving)
         if not self.forgiving:
             raise error
+
+    def watch(self, cache: str, watcher: Watcher | None) -> None:
+        """Have `watcher` told of the operations that are timed."""
+        for op, times in (("read", self.read_times), ("write", self.write_times)):
+            if times is not None:
+                times.heard = None if watcher is None else _heard(watcher, cache, self, op)
 
     def stats(self) -> LayerStats:
         """Return the counters. Hits without a lock are counted by the records themselves, once for a chain and its
@@ -541,7 +561,16 @@ class Layer:
             layers=tuple(layer.stats() for layer in layers),
             read_times=None if self.read_times is None else self.read_times.times(),
             write_times=None if self.write_times is None else self.write_times.times(),
+            write_errors=self.write_errors,
+            curve=self.space.curve(),
         )
+
+
+def _heard(watcher: Watcher, cache: str, layer: Layer, op: str) -> Callable[[float, float, bool], None]:
+    def heard(began: float, seconds: float, failed: bool) -> None:
+        watcher.operated(cache, layer.name, layer.type, op, began, seconds, failed=failed)
+
+    return heard
 
 
 def _timed(port: Port, times: Histogram | None, operation: Coroutine[Any, Any, R]) -> Coroutine[Any, Any, R]:
@@ -549,11 +578,16 @@ def _timed(port: Port, times: Histogram | None, operation: Coroutine[Any, Any, R
 
 
 async def _measured(port: Port, times: Histogram, operation: Coroutine[Any, Any, R]) -> R:
-    began = port.now()
+    began, failed = port.now(), True
     try:
-        return await operation
+        result = await operation
+        failed = False
+        return result
     finally:
-        times.add(port.now() - began)
+        seconds = port.now() - began
+        times.add(seconds)
+        if times.heard is not None:
+            times.heard(began, seconds, failed)
 
 
 async def _answer(operation: Coroutine[Any, Any, R]) -> tuple[bool, R]:

@@ -18,10 +18,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from math import inf
 from types import TracebackType
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from layercache.core.context import LoadContext, NotModified, loads_under_way, with_context
 from layercache.core.flights import Flight, Flights, Landed, LoadAbandoned, LoadOverdue
@@ -52,6 +53,9 @@ _MOST_HELD: Final = 10_000
 
 _OURS: Final = frozenset({__name__, "layercache.inline", "layercache.loop"})
 """The modules between a load and its loader."""
+
+
+Watched: TypeAlias = Callable[[Sequence[str], bool], AbstractContextManager[object]]
 
 
 class Load:
@@ -106,6 +110,7 @@ class Leading:
         self.loads = self.failures = self.refreshes = self.refused = 0
         self.load_seconds = 0.0
         self.times = Histogram()
+        self._watched: Watched = _unwatched
         self._held: dict[str, float] = {}  # by key: until when nobody here refreshes it
         self._failing: set[str] = set()  # keys of which a failure was logged, and no load has worked since
 
@@ -156,6 +161,10 @@ class Leading:
             self._fail(load.flights, error)
             if not isinstance(error, Exception):
                 raise  # else: of the store, and the layer has counted and logged it
+
+    def watch(self, watched: Watched | None) -> None:
+        """Enter what `watched` returns, of the keys and whether it is in the background, while a loader runs."""
+        self._watched = watched or _unwatched
 
     # -- leases
 
@@ -314,7 +323,8 @@ class Leading:
         under_way = loads_under_way.set((*loads_under_way.get(), context))
         began = port.now()
         try:
-            loaded = await port.load(loader, load.plan.hard_timeout)
+            with self._watched([flight.key for flight in flights], load.background):
+                loaded = await port.load(loader, load.plan.hard_timeout)
         except LoadOverdue as error:
             self.failures += 1
             raise LoadTimeout(context.key, load.plan.hard_timeout) from error
@@ -475,6 +485,13 @@ class Leading:
         if key in self._failing:
             self._failing.discard(key)
             log.warning("loading %r works again", key)
+
+
+_NOBODY: Final = nullcontext()
+
+
+def _unwatched(keys: Sequence[str], background: bool) -> AbstractContextManager[object]:
+    return _NOBODY
 
 
 def _without_ours(traceback: TracebackType | None) -> TracebackType | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -60,11 +61,16 @@ class Times:
 
 
 class Histogram:
-    """Counts how long things take; a quarter of a microsecond each."""
+    """Counts how long things take; a quarter of a microsecond each.
 
-    __slots__ = ("_counts", "_seconds")
+    Attributes:
+        heard: told of each as well: when it began, its seconds, and whether it failed.
+    """
+
+    __slots__ = ("_counts", "_seconds", "heard")
 
     def __init__(self) -> None:
+        self.heard: Callable[[float, float, bool], None] | None = None
         self._counts = [0] * (len(BOUNDS) + 1)
         self._seconds = 0.0
 

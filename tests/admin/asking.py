@@ -3,17 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import socket
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import httpx
 from starlette.types import ASGIApp
-
-import layercache.admin
-from layercache import Caches
 
 OWN = {"X-Layercache-Admin": "1"}
 BACKENDS = {"local": {"type": "memory"}}
@@ -62,19 +55,3 @@ def problem(response: httpx.Response) -> str:
     assert told["detail"]
     kind: str = told["type"].removeprefix("urn:layercache:")
     return kind
-
-
-@contextmanager
-def serving(world: Caches) -> Iterator[str]:
-    import uvicorn
-
-    sock = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(layercache.admin.app(world), log_level="error", ws="none"))
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [sock]})
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{sock.getsockname()[1]}"
-    finally:
-        server.should_exit = True
-        thread.join()
-        sock.close()

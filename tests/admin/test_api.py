@@ -328,6 +328,7 @@ def test_the_description_names_each_resource_with_examples(api: Api) -> None:
 
     assert set(told["paths"]) == {
         "/caches",
+        "/advice",
         "/caches/{name}/stats",
         "/caches/{name}/prefixes",
         "/caches/{name}/keys",

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from asking import READ, WRITE, serving, settings
+from asking import READ, WRITE, settings
+from serving import serving
 
 from layercache import Caches
 

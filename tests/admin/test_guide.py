@@ -9,7 +9,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from asking import serving
+from serving import serving
 
 from layercache import Caches
 

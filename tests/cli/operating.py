@@ -44,3 +44,8 @@ def far(url: str, **options: Any) -> dict[str, Any]:
         "timeout": "2s",
         **options,
     }
+
+
+def asked(answers: str, *words: str) -> Result:
+    """As `run`, with what is typed when the command asks."""
+    return CliRunner().invoke(app, words, input=answers)

@@ -67,7 +67,7 @@ def test_what_a_clear_has_left_goes_and_nothing_else(settings: Path, server: Val
     server.ask("RPUSH", "t:quotes:a-list", "left alone")
     before = everything(server)
 
-    done = run("purge", "quotes")
+    done = run("purge", "-c", "quotes")
 
     assert done.exit_code == 0
     assert done.output == "quotes: 1,003 looked at, 1,000 dropped\n"
@@ -104,7 +104,7 @@ def test_what_is_valid_stays_when_nothing_was_cleared(settings: Path, server: Va
     with Caches(settings) as caches:
         caches["quotes"].set_many(QUOTES)
 
-    assert run("purge", "quotes").output == "quotes: 1,000 looked at, 0 dropped\n"
+    assert run("purge", "-c", "quotes").output == "quotes: 1,000 looked at, 0 dropped\n"
 
     with Caches(settings) as caches:
         assert caches["quotes"].get_many(list(QUOTES)) == QUOTES
@@ -158,7 +158,7 @@ def test_a_server_with_no_memory_left_gets_some_back(settings: Path, server: Val
         try:
             caches["quotes"].clear()
 
-            done = run("purge", "quotes")
+            done = run("purge", "-c", "quotes")
         finally:
             server.ask("CONFIG", "SET", "maxmemory", "0")
 
@@ -216,7 +216,7 @@ def test_an_unknown_name_is_wrong_usage_and_nothing_is_purged(settings: Path, se
         caches["quotes"].clear()
     before = everything(server)
 
-    done = run("purge", "quotes", "nwes")
+    done = run("purge", "-c", "quotes", "-c", "nwes")
 
     assert done.exit_code == 2
     assert "did you mean 'news'" in done.stderr
@@ -231,7 +231,7 @@ def test_who_looks_sees_how_far_it_is_and_the_output_stays_clean(
     ours, theirs = pty.openpty()
 
     done = subprocess.run(
-        [sys.executable, "-c", "from layercache.cli import main; main()", "purge", "quotes"],
+        [sys.executable, "-c", "from layercache.cli import main; main()", "purge", "-c", "quotes"],
         stdout=subprocess.PIPE, stderr=theirs, env={**os.environ, "TERM": "xterm", "COLUMNS": "100"}, check=True,
     )  # fmt: skip
     os.close(theirs)

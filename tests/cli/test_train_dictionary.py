@@ -97,7 +97,7 @@ def test_a_process_that_runs_learns_of_it_and_a_quote_takes_a_quarter(
         without = share(server)
         cache.delete_many(list(OTHERS))
 
-        done = run("train-dictionary", "quotes")
+        done = run("train-dictionary", "-c", "quotes")
         learnt = until_small(running, server)
         cache.set_many(OTHERS)
 
@@ -122,7 +122,7 @@ def test_the_process_that_trains_learns_of_it_as_well(settings: Path, server: Va
 def test_it_stays_on_the_server_and_the_log_says_so(settings: Path, server: ValkeyServer) -> None:
     fill(settings)
 
-    id = json.loads(run("train-dictionary", "quotes", "--json").output)["dictionary"]["id"]
+    id = json.loads(run("train-dictionary", "-c", "quotes", "--json").output)["dictionary"]["id"]
 
     assert dictionaries(server) == ["t:%dict:quotes", f"t:%dict:quotes:{id}"]
     assert server.ask("GET", "t:%dict:quotes") == str(id)
@@ -134,8 +134,8 @@ def test_it_stays_on_the_server_and_the_log_says_so(settings: Path, server: Valk
 def test_it_says_what_was_gained(settings: Path) -> None:
     fill(settings)
 
-    done = run("train-dictionary", "quotes")
-    again = json.loads(run("train-dictionary", "quotes", "--json").output)
+    done = run("train-dictionary", "-c", "quotes")
+    again = json.loads(run("train-dictionary", "-c", "quotes", "--json").output)
 
     lines = done.output.splitlines()
     assert lines[0].startswith(f"quotes: dictionary {again['dictionary']['id']} of ")
@@ -154,28 +154,28 @@ def test_the_same_values_give_the_same_dictionary_in_whatever_order_they_are_fou
     settings: Path, server: ValkeyServer
 ) -> None:
     fill(settings)
-    id = json.loads(run("train-dictionary", "quotes", "--json").output)["dictionary"]["id"]
+    id = json.loads(run("train-dictionary", "-c", "quotes", "--json").output)["dictionary"]["id"]
     with ValkeyServer() as other:
         fill(write_settings(settings.parent, {"far": far(other.url)}, {"quotes": "far"}))
 
-        assert json.loads(run("train-dictionary", "quotes", "--json").output)["dictionary"]["id"] == id
+        assert json.loads(run("train-dictionary", "-c", "quotes", "--json").output)["dictionary"]["id"] == id
 
 
 def test_no_more_samples_are_taken_than_wanted(settings: Path) -> None:
     fill(settings)
 
-    done = run("train-dictionary", "quotes", "--samples", "50", "--json")
+    done = run("train-dictionary", "-c", "quotes", "--samples", "50", "--json")
 
     assert json.loads(done.output)["dictionary"]["samples"] == 50
 
 
 def test_another_is_trained_from_what_the_first_has_compressed(settings: Path, server: ValkeyServer) -> None:
     fill(settings)
-    first = json.loads(run("train-dictionary", "quotes", "--json").output)["dictionary"]
+    first = json.loads(run("train-dictionary", "-c", "quotes", "--json").output)["dictionary"]
     others = {f"other:{number}": quote(number) for number in range(2000, 2300)}
     fill(settings, others)
 
-    second = json.loads(run("train-dictionary", "quotes", "--json").output)["dictionary"]
+    second = json.loads(run("train-dictionary", "-c", "quotes", "--json").output)["dictionary"]
 
     assert second["id"] != first["id"]
     assert second["samples"] == 600
@@ -194,9 +194,9 @@ def test_one_that_was_lost_is_used_no_more_so_that_another_can_be_trained(
         running["quotes"].set_many(QUOTES)
         server.ask("DEL", f"t:%dict:quotes:{id}")
 
-        too_few = run("train-dictionary", "quotes")
+        too_few = run("train-dictionary", "-c", "quotes")
         deadline = time.monotonic() + 5
-        while run("train-dictionary", "quotes").exit_code and time.monotonic() < deadline:
+        while run("train-dictionary", "-c", "quotes").exit_code and time.monotonic() < deadline:
             running["quotes"].set_many(QUOTES)
 
         assert too_few.exit_code == 1
@@ -215,7 +215,7 @@ def test_only_what_is_valid_and_not_too_large_is_a_sample(settings: Path, server
     server.ask("SET", "t:quotes:foreign", "no frame")
     server.ask("RPUSH", "t:quotes:list", "no frame")
 
-    done = run("train-dictionary", "quotes", "--json")
+    done = run("train-dictionary", "-c", "quotes", "--json")
 
     assert json.loads(done.output)["dictionary"]["samples"] == 300
 
@@ -267,7 +267,7 @@ def test_the_far_layer_of_a_chain_does_it(folder: Path, server: ValkeyServer) ->
     backends["layered"] = {"type": "chain", "layers": ["local", "far"]}
     fill(write_settings(folder, backends, {"quotes": "layered"}))
 
-    assert run("train-dictionary", "quotes").exit_code == 0
+    assert run("train-dictionary", "-c", "quotes").exit_code == 0
 
     assert len(dictionaries(server)) == 2
 
@@ -277,7 +277,7 @@ def test_a_cluster_has_its_samples_everywhere(folder: Path) -> None:
         file = write_settings(folder, {"far": far(cluster.url)}, {"quotes": "far"})
         fill(file)
 
-        made = json.loads(run("train-dictionary", "quotes", "--json").output)["dictionary"]
+        made = json.loads(run("train-dictionary", "-c", "quotes", "--json").output)["dictionary"]
 
         with Caches(file) as fresh:
             fresh["quotes"].set("other:0", OTHERS["other:0"])
@@ -294,7 +294,7 @@ class TestRefusals:
         backends = {"plain": far(server.url, codecs=["json"]), "local": {"type": "memory"}}
         write_settings(folder, backends, {"quotes": "plain", "near": "local"})
 
-        plain, near = run("train-dictionary", "quotes"), run("train-dictionary", "near", "--json")
+        plain, near = run("train-dictionary", "-c", "quotes"), run("train-dictionary", "-c", "near", "--json")
 
         assert (plain.exit_code, near.exit_code) == (1, 1)
         assert 'right is codecs = ["json", "zstd"]' in plain.stderr
@@ -303,7 +303,7 @@ class TestRefusals:
     def test_too_few_values_change_nothing(self, settings: Path, server: ValkeyServer) -> None:
         fill(settings, dict(list(QUOTES.items())[:10]))
 
-        done = run("train-dictionary", "quotes")
+        done = run("train-dictionary", "-c", "quotes")
 
         assert done.exit_code == 1
         assert "10 samples of" in done.stderr
@@ -313,7 +313,7 @@ class TestRefusals:
     def test_values_with_nothing_in_common_change_nothing(self, settings: Path, server: ValkeyServer) -> None:
         fill(settings, {f"k{number}": number for number in range(1000)})
 
-        done = run("train-dictionary", "quotes")
+        done = run("train-dictionary", "-c", "quotes")
 
         assert done.exit_code == 1
         assert "not make the values of cache 'quotes' smaller" in done.stderr
@@ -322,14 +322,14 @@ class TestRefusals:
     def test_a_server_that_is_down_is_told(self, folder: Path) -> None:
         write_settings(folder, {"far": far(f"redis://:s3cret@127.0.0.1:{free_port()}/0")}, {"quotes": "far"})
 
-        done = run("train-dictionary", "quotes")
+        done = run("train-dictionary", "-c", "quotes")
 
         assert done.exit_code == 1
         assert done.stderr.startswith("backend 'far': ")
         assert "s3cret" not in done.output
 
     def test_a_cache_that_is_not_there_is_wrong_usage(self, settings: Path) -> None:
-        done = run("train-dictionary", "quots")
+        done = run("train-dictionary", "-c", "quots")
 
         assert done.exit_code == 2
         assert "did you mean 'quotes'" in done.stderr

@@ -771,7 +771,7 @@ class TestChangesDuringALoad:
 
     @pytest.mark.parametrize(
         ("kind", "change"),
-        [("memory", "delete"), ("leases", "clear"), ("chain", "delete"), ("chain", "invalidate")],
+        [("memory", "delete"), ("leases", "clear"), ("chain", "invalidate")],
     )
     def test_nobody_boards_a_load_that_began_before_it_in_any_order(self, kind: str, change: str) -> None:
         def callers(world: World, port: StepPort) -> Any:

@@ -23,7 +23,7 @@ import pytest
 from calling import until
 from histories import EVERY_NODE, Event, Objection, events_of, objections
 from node import TIDES
-from processes import Process
+from spawned import Process
 
 from layercache.testing import Chaos, ValkeyServer
 

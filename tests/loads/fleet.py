@@ -8,7 +8,7 @@ from typing import Any
 from uuid import uuid4
 
 import redis
-from processes import Process
+from spawned import Process
 from worlds import settings
 
 WORKER = Path(__file__).with_name("worker.py")

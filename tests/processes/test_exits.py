@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,7 @@ def test_where_no_thread_can_be_had_all_is_done_without(
         assert cache.get_or_set("stale", lambda: 2) == 1  # to be refreshed by whoever can
         assert cache.stats().refreshes == 0
         assert len(cache._flights) == 0
-        assert threads() == before
+        assert not Counter(threads()) - Counter(before)
 
         patch.undo()
         follow(cache)  # whoever asks next begins to

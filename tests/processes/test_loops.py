@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -76,10 +77,12 @@ def test_each_loop_in_turn_gives_back_what_it_had(
 
         with asyncio.Runner(loop_factory=LOOPS[kind]) as runner:
             runner.run(main(f"run {number}"))
-        assert sockets() == before[1]
+        assert sockets() <= before[1]
         eventually(lambda: connections(server_url, own) == before[0])
 
-    assert (threads(), kernel_threads()) == before[2:]
+    # what a test before has left to the collector may end meanwhile
+    assert not Counter(threads()) - Counter(before[2])
+    assert kernel_threads() <= before[3]
     assert nothing_under_way(cache)
     gc.collect()  # what was left open would warn, and warnings are errors
 
@@ -106,7 +109,7 @@ def test_a_loop_that_is_stopped_amid_loads_gives_back_what_it_had(
 
     asyncio.run(main())
 
-    assert sockets() == before[1]
+    assert sockets() <= before[1]
     eventually(lambda: connections(server_url, own) == before[0])
     assert nothing_under_way(cache)
     assert cache.get_or_set("k", lambda: "v", wait=5) == "v"  # the leases were given back, too
@@ -157,9 +160,9 @@ def test_loops_on_threads_of_their_own_share_one_world(cache: Cache[Any], server
 
     assert failures == []
     assert loads == [1]
-    assert sockets() == before[1]
+    assert sockets() <= before[1]
     eventually(lambda: connections(server_url, own) == before[0])
-    eventually(lambda: kernel_threads() == before[2])
+    eventually(lambda: kernel_threads() <= before[2])
     assert nothing_under_way(cache)
     assert far_gauges(cache)["circuit_openings"] == 0
 

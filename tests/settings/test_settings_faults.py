@@ -436,7 +436,7 @@ def test_what_is_inherited_is_at_fault_once_and_where_it_stands():
             ["backends.b.type: no backend named 'mem'; did you mean 'memory'?"],
         ),
         ({"caches": {}, "backend": {}}, ["backend: unknown key; did you mean 'backends'?"]),
-        ({"cache": {"stock": {}}}, ["cache.stock: unknown key; there are admin, backends, caches"]),
+        ({"cache": {"stock": {}}}, ["cache.stock: unknown key; there are admin, alerts, backends, caches"]),
         ({"default": {}, "caches": {}}, ["caches: stands outside an environment; write [default.caches]"]),
         ({"default": 5}, ["default: is a single value, where only environments stand"]),
         ({"default": {}, "x": 5}, ["x: is a single value, where only environments stand"]),

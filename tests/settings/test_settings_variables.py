@@ -173,7 +173,7 @@ class TestOurOwn:
             (
                 "LAYERCACHE_DEBUG",
                 "1",
-                "debug: unknown key; there are admin, backends, caches (from LAYERCACHE_DEBUG)",
+                "debug: unknown key; there are admin, alerts, backends, caches (from LAYERCACHE_DEBUG)",
             ),
             ("LAYERCACHE_", "1", "LAYERCACHE_: names no setting, as LAYERCACHE_CACHES__STOCK__TTL does"),
             (

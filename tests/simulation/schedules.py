@@ -7,9 +7,9 @@ from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any, TypeAlias
 
-from fleet import MAX_STALENESS, Fleet, Member
 from histories import Objection, objections
 from server import Server, Stream
+from simulated import MAX_STALENESS, Fleet, Member
 
 __all__ = ["KINDS", "judged", "run"]
 

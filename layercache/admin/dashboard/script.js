@@ -227,6 +227,21 @@ function showStats(stats) {
       cell(optional("evictions", whole)), made("td", {}, circuit), cell(optional("log_lag", seconds)));
   }));
   CHARTS.forEach(draw);
+  showCurve(stats.total.layers.find((layer) => layer.curve));
+}
+
+const MULTIPLES = [0.25, 0.5, 1, 2, 5, 10];
+function showCurve(layer) {
+  $("curve").hidden = !layer;
+  if (!layer) return;
+  const { points, entries, sampled } = layer.curve;
+  $("curve-points").replaceChildren(...points.filter((point) => MULTIPLES.includes(point.memory)).map((point) => {
+    const svg = drawn("svg", { viewBox: "0 0 100 10", preserveAspectRatio: "none", "aria-hidden": "true" });
+    svg.append(drawn("rect", { x: 0, y: 0, height: 10, width: 100 * point.hit_rate, rx: 1 }));
+    return made("tr", {}, made("th", { scope: "row" }, point.memory === 1 ? "as now" : `× ${point.memory}`), made("td", { class: "bar" }, svg),
+      cell(whole(entries * point.memory)), cell(percent(point.hit_rate)));
+  }));
+  $("curve-note").textContent = `What layer ${layer.name} would answer as an LRU cache, from ${whole(sampled)} reads that were looked at${sampled < 1000 ? ": too few to rely on" : ""}. Compare the lines with each other: its own policy may do better than each.`;
 }
 
 function showPrefixes(found) {

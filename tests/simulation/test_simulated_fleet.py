@@ -18,8 +18,8 @@ from unittest.mock import patch
 
 import pytest
 import server
-from fleet import Fleet
 from schedules import KINDS, judged, run
+from simulated import Fleet
 
 from layercache.core.outbox import Outbox
 from layercache.core.tickets import Ticket

@@ -1,0 +1,69 @@
+"""`layercache invalidate` and `clear`: many keys forgotten at once."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from layercache.cli.printing import answer_to
+from layercache.cli.reach import reach
+from layercache.cli.world import (
+    AsJson,
+    CacheName,
+    Environment,
+    OneCache,
+    ServiceToken,
+    ServiceUrl,
+    SettingsFile,
+    print_json,
+)
+
+__all__ = ["clear", "invalidate"]
+
+Tags = Annotated[list[str], typer.Argument(metavar="TAGS", help="What carries one of them is invalid.")]
+Soft = Annotated[bool, typer.Option("--soft", help="It is stale then, and not gone.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+
+
+def invalidate(
+    tags: Tags,
+    cache: CacheName = "default",
+    soft: Soft = False,
+    url: ServiceUrl = None,
+    token: ServiceToken = None,
+    settings: SettingsFile = None,
+    environment: Environment = None,
+    as_json: AsJson = False,
+) -> None:
+    """Drop every entry that carries one of the tags, whatever their number."""
+    wanted = list(dict.fromkeys(tags))
+    with reach(cache, settings, environment, url, token, as_json) as reached:
+        reached.invalidate(wanted, soft=soft)
+    if as_json:
+        print_json({"cache": reached.name, "tags": wanted, "soft": soft})
+    else:
+        what = "is stale" if soft else "is gone"
+        typer.echo(f"{reached.name}: what carries {' or '.join(map(repr, wanted))} {what}")
+
+
+def clear(
+    cache: OneCache,
+    yes: Yes = False,
+    url: ServiceUrl = None,
+    token: ServiceToken = None,
+    settings: SettingsFile = None,
+    environment: Environment = None,
+    as_json: AsJson = False,
+) -> None:
+    """Drop every key of one cache, having asked; those of others stay. What is left behind goes with purge."""
+    with reach(cache, settings, environment, url, token, as_json) as reached:
+        if not yes:
+            where = f" of {url}" if url is not None else ""
+            if answer_to(f"Drop every key of {reached.name}{where}? [y/N]").lower() not in {"y", "yes"}:
+                raise typer.Abort
+        reached.clear()
+    if as_json:
+        print_json({"cache": reached.name, "cleared": True})
+    else:
+        typer.echo(f"{reached.name}: cleared")

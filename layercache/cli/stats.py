@@ -1,0 +1,190 @@
+"""`layercache stats`: what caches did, as a service counts it, or what their stores know of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Final
+
+import typer
+from rich.console import RenderableType
+from rich.text import Text
+
+from layercache.caches import Caches
+from layercache.cli.exits import Exit
+from layercache.cli.printing import print_json, print_parts, size, table
+from layercache.cli.service import Service
+from layercache.cli.world import (
+    AsJson,
+    CacheNames,
+    Environment,
+    ServiceToken,
+    ServiceUrl,
+    SettingsFile,
+    far_layers,
+    not_reached,
+    opened,
+    telling,
+    wanted_names,
+    world,
+)
+from layercache.durations import spell_duration
+from layercache.errors import BackendError
+
+__all__ = ["NOT_COUNTED", "milliseconds", "of_service", "of_stores", "percent", "stats", "store_table"]
+
+NOT_COUNTED: Final = (
+    "Hits, misses and loads are counted by each process, for itself: --url asks a service that serves the management "
+    "API for its own. What the stores know of all:"
+)
+_COUNTED: Final = ("hits", "misses", "stale_hits", "loads", "load_failures", "waits", "timeouts", "refreshes")
+
+
+def stats(
+    caches: CacheNames = None,
+    url: ServiceUrl = None,
+    token: ServiceToken = None,
+    settings: SettingsFile = None,
+    environment: Environment = None,
+    as_json: AsJson = False,
+) -> None:
+    """Print what caches did in a service, in all and in the last minute, five minutes and hour.
+
+    Without --url: how much of them the stores have, whichever process put it there.
+    """
+    if url is not None:
+        with telling(as_json), Service(url, token) as service:
+            counts = of_service(service, caches)
+        if as_json:
+            print_json({"url": service.url, "caches": counts})
+        else:
+            print_parts(_counts(counts))
+        return
+    with world(settings, environment, as_json) as here:
+        wanted = wanted_names(here, caches)
+        facts = of_stores(here, wanted)
+        if not any(facts.values()):
+            not_reached(here, wanted, as_json)
+        failed = [fact["error"] for layers in facts.values() for fact in layers.values() if "error" in fact]
+        if as_json:
+            print_json({"environment": here.settings.environment, "note": NOT_COUNTED, "stores": facts})
+        else:
+            print_parts([Text(NOT_COUNTED), Text(), *store_table(facts)])
+        if failed:
+            raise typer.Exit(Exit.WRONG)
+
+
+# -- a service
+
+
+def of_service(service: Service, names: Iterable[str] | None) -> dict[str, dict[str, Any]]:
+    """Return what a service counts of these caches; of all that it uses where none is named."""
+    if not names:
+        names = [cache["name"] for cache in service.caches()["caches"] if cache["is_open"]]
+    return {name: service.stats(name) for name in names}
+
+
+def _counts(counts: Mapping[str, Mapping[str, Any]]) -> Iterator[RenderableType]:
+    if not counts:
+        yield Text("The service has not used any of its caches yet.")
+    for number, (name, said) in enumerate(counts.items()):
+        spans = {"all": said["total"], **said["windows"]}
+        yield Text(f"\n{name}" if number else name, "bold")
+        shown = table("", *spans, right=spans)
+        shown.add_row("hit rate", *(percent(each) for each in spans.values()))
+        for what in _COUNTED:
+            shown.add_row(what.replace("_", " "), *(f"{each[what]:,}" for each in spans.values()))
+        shown.add_row(
+            "reads/s", "", *(f"{each['reads_per_second']:,.1f}" for each in said["windows"].values())
+        )
+        for part in ("p50", "p95", "p99"):
+            shown.add_row(
+                f"load {part}", *(milliseconds(each["load_times"][part]) for each in spans.values())
+            )
+        yield shown
+        layers = table("layer", "hit rate", "hits", "misses", "errors", "read p95", "write p95", "says", right=(
+            "hit rate", "hits", "misses", "errors", "read p95", "write p95",
+        ))  # fmt: skip
+        for layer in said["total"]["layers"]:
+            gauges = ", ".join(f"{what} {value:,.6g}" for what, value in layer["gauges"].items())
+            layers.add_row(
+                f"{layer['name']} ({layer['type']})",
+                percent(layer),
+                f"{layer['hits']:,}",
+                f"{layer['misses']:,}",
+                f"{layer['errors']:,}",
+                *(milliseconds((layer[each] or {}).get("p95")) for each in ("reads", "writes")),
+                gauges,
+            )
+        yield layers
+
+
+def percent(counts: Mapping[str, Any]) -> str:
+    return f"{counts['hit_rate']:.1%}" if counts["hits"] + counts["misses"] else "-"
+
+
+def milliseconds(seconds: float | None) -> str:
+    return "-" if seconds is None else f"{seconds * 1000:,.1f} ms"
+
+
+# -- stores
+
+
+def of_stores(caches: Caches, names: Iterable[str]) -> dict[str, dict[str, dict[str, Any]]]:
+    """Return by cache, and by the name of each store outside of this process, what that knows of it."""
+    far = {name: far_layers(caches, name) for name in names}
+    stores = dict.fromkeys(store for each in far.values() for store in each)
+    found: dict[str, dict[str, dict[str, Any]]] = {name: {} for name in far}
+    for store in stores:
+        users = [name for name, each in far.items() if store in each]
+        backend = opened(caches, store)
+        try:
+            known = backend.survey(users)
+        except BackendError as error:
+            known = {name: {"error": str(error)} for name in users}  # type: ignore[dict-item]
+        for name in users:
+            found[name][store] = {"type": backend.type, **known.get(name, {})}
+    return found
+
+
+def store_table(facts: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> Iterator[RenderableType]:
+    right = ("entries", "bytes", "leases", "log", "last news")
+    shown = table("cache", "store", *right, right=right)
+    is_exact = True
+    for cache, stores in facts.items():
+        if not stores:
+            shown.add_row(cache, "none: in the memory of each process", *("-" for _ in right))
+        for store, known in stores.items():
+            where = f"{store} ({known['type']})"
+            if "error" in known:
+                shown.add_row(cache, where, "failed")
+                continue
+            about = "" if known.get("looked_at", 1.0) == 1.0 else "~"
+            is_exact = is_exact and not about
+            shown.add_row(
+                cache,
+                where,
+                *(
+                    _fact(known, what, about)
+                    for what in ("entries", "bytes", "leases", "log_length", "log_age")
+                ),
+            )
+    yield shown
+    if not is_exact:
+        yield Text("~ judged by some of the keys, as there are many")
+    for error in dict.fromkeys(
+        known["error"] for stores in facts.values() for known in stores.values() if "error" in known
+    ):
+        yield Text(error, "red")
+
+
+def _fact(known: Mapping[str, Any], what: str, about: str) -> str:
+    value = known.get(what)
+    match what:
+        case _ if value is None:
+            return "-"
+        case "bytes":
+            return ("" if not value else "~") + size(value)
+        case "log_age":
+            return f"{spell_duration(round(value, 1) if value < 60 else round(value))} ago"
+        case _:
+            return f"{about}{value:,}"
