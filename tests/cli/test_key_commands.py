@@ -152,7 +152,7 @@ class TestInAStore:
 
     def test_clear_asks_first(self, service: Caches) -> None:
 
-        refused, nobody = asked("n\n", "clear", "-c", "default"), asked("", "clear", "-c", "default")
+        refused, nobody = asked("\n", "clear", "-c", "default"), asked("", "clear", "-c", "default")
         assert refused.exit_code == nobody.exit_code == 1
         assert "Drop every key of default?" in refused.stderr
         assert service["default"].get("k") is not None
@@ -162,7 +162,14 @@ class TestInAStore:
         eventually(lambda: gone(service["default"], "k"))
         assert service["quotes"].get("k") is not None
         assert run("clear", "-c", "quotes", "--yes").output == "quotes: cleared\n"
-        assert gone(service["quotes"], "k")
+        eventually(lambda: gone(service["quotes"], "k"))
+
+    def test_a_token_in_the_variable_is_no_setting(
+        self, service: Caches, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("LAYERCACHE_ADMIN_TOKEN", WRITE)
+
+        assert run("get", "k", "-c", "quotes").exit_code == 0
 
     def test_which_cache_is_to_be_cleared_has_to_be_said(self, service: Caches) -> None:
         assert run("clear", "--yes").exit_code == 2
