@@ -353,7 +353,9 @@ class TestPickle:
         assert one is not other
         assert one is not next(iter(value))
 
-    @pytest.mark.parametrize("value", [lambda: 1, sys, (part for part in "ab")], ids=["a lambda", "a module", "a generator"])
+    @pytest.mark.parametrize(
+        "value", [lambda: 1, sys, (part for part in "ab")], ids=["a lambda", "a module", "a generator"]
+    )
     def test_what_cannot_be_pickled_is_refused(self, value: Any) -> None:
         with pytest.raises(EncodeError, match="pickle cannot carry the value, a "):
             FORM.encode(value)
