@@ -14,7 +14,6 @@ import inspect
 import json
 import re
 import sys
-import textwrap
 import typing
 import warnings
 from collections.abc import Iterator, Mapping
@@ -25,8 +24,8 @@ from annotated_types import Ge, Gt, Le, MaxLen
 from pydantic import TypeAdapter
 
 from layercache import config, options, seeds
-from layercache.core.policy import LoadOptions
 from layercache.registry import backend_named, backend_names, stage_named, stage_names
+from layercache.schema import meanings
 from layercache.spi import Seal
 
 PAGES: Final = (Path(__file__).parent / "settings.md", Path(__file__).parent / "variables.md")
@@ -66,23 +65,6 @@ _TYPES: Final[list[tuple[Any, str]]] = [
 
 
 # -- what the models say
-
-
-def described(model: type[Any]) -> dict[str, str]:
-    """Return what the docstring of a class says of its attributes."""
-    text = inspect.cleandoc(model.__doc__ or "").partition("Attributes:\n")[2]
-    meanings: dict[str, str] = {}
-    # what belongs to one attribute is indented below its first line
-    for paragraph in re.split(r"\n(?=\S)", textwrap.dedent(text).strip()):
-        names, _, said = " ".join(paragraph.split()).partition(": ")
-        meanings |= dict.fromkeys(names.split(", "), said)
-    return meanings
-
-
-def _meanings(model: type[Any]) -> dict[str, str]:
-    own = described(model)
-    elsewhere = described(LoadOptions) if model is config.CacheSettings else {}
-    return own | {name: said for name, said in elsewhere.items() if "`LoadOptions`" in own.get(name, "")}
 
 
 def _kind(hint: Any) -> str:
@@ -154,11 +136,11 @@ def _table(head: tuple[str, ...], rows: Iterator[tuple[str, ...]]) -> str:
 
 def _keys(name: str, model: type[Any], used: set[str]) -> Iterator[tuple[str, str, str, str]]:
     hints = typing.get_type_hints(model, include_extras=True)
-    meanings = _meanings(model)
+    said = meanings(model)
     for field in dataclasses.fields(model):
         path, hint = f"{name}.{field.name}", hints[field.name]
         used.add(path)
-        meaning = meanings[field.name].rstrip(".")
+        meaning = said[field.name].rstrip(".")
         if path in _READ_ON:
             meaning += f"; see {_READ_ON[path]}"
         yield f"`{field.name}`", _kind(hint), _default(field, hint), meaning
@@ -170,10 +152,10 @@ def _stages() -> Iterator[tuple[str, str, str, str]]:
         if not stage.__module__.startswith("layercache."):
             continue
         hints = typing.get_type_hints(stage.Options, include_extras=True)
-        meanings = described(stage.Options)
+        meant = meanings(stage.Options)
         said = [
             f"`{each.name}`: {_kind(hints[each.name])}, {_default(each, hints[each.name])} if left out; "
-            f"{meanings[each.name].rstrip('.')}"
+            f"{meant[each.name].rstrip('.')}"
             for each in dataclasses.fields(stage.Options)
         ]
         kind = "seal" if issubclass(stage, Seal) else stage.__base__.__name__.lower()  # type: ignore[union-attr]

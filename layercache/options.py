@@ -275,7 +275,12 @@ def _distinct(keys: tuple[SealKey, ...]) -> tuple[SealKey, ...]:
 
 
 SealKeys = Annotated[
-    tuple[Annotated[SealKey, BeforeValidator(SealKey.parsed), PlainSerializer(str)], ...],
+    tuple[
+        Annotated[
+            SealKey, BeforeValidator(SealKey.parsed), PlainSerializer(str), WithJsonSchema({"type": "string"})
+        ],
+        ...,
+    ],
     BeforeValidator(_key_list),
     AfterValidator(_distinct),
 ]

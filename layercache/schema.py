@@ -7,7 +7,9 @@ nothing is required; and what has to do with several tables, such as the names o
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import re
+import textwrap
 import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any, Final, cast, get_type_hints
@@ -19,7 +21,7 @@ from layercache.config import SECTIONS, CacheSettings, PatternSettings, Settings
 from layercache.core.policy import LoadOptions
 from layercache.registry import backend_named, backend_names
 
-__all__ = ["settings_schema"]
+__all__ = ["meanings", "settings_schema"]
 
 # taplo, and with it VS Code, reads this draft in full
 _DRAFT: Final = "http://json-schema.org/draft-07/schema#"
@@ -126,9 +128,7 @@ def _tidy(table: dict[str, Any], model: type[Any]) -> None:
     """Say what each key is for, and leave out what a TOML file cannot hold."""
     table.pop("required", None)
     table.pop("description", None)
-    said = dict(_described(model))
-    if {"stale_ttl", "refresh"} <= said.keys() or model is PatternSettings:
-        said |= dict(_described(CacheSettings)) | dict(_described(LoadOptions))
+    said = meanings(model)
     defaults = dict(_defaults(model))
     for name, key in cast("dict[str, dict[str, Any]]", table.get("properties", {})).items():
         key.pop("title", None)
@@ -161,15 +161,19 @@ def _defaults(model: type[Any]) -> Iterator[tuple[str, Any]]:
             yield each.name, adapter.dump_python(default, mode="json", fallback=str)
 
 
-_ATTRIBUTES: Final = re.compile(r"Attributes:[ ]*\n(.*)", re.DOTALL)
-_ATTRIBUTE: Final = re.compile(
-    r"^(\s*)(\w+(?:,\s+\w+)*):\s+(.*?)(?=^\1\w[\w, \n]*:\s|\Z)", re.DOTALL | re.MULTILINE
-)
+def meanings(model: type[Any]) -> dict[str, str]:
+    """Return what the docstrings say of each key of an options class."""
+    own = _described(model if model is not PatternSettings else CacheSettings)
+    of_loads = _described(LoadOptions)
+    return {name: of_loads[name] if "`LoadOptions`" in said else said for name, said in own.items()}
 
 
-def _described(model: type[Any]) -> Iterator[tuple[str, str]]:
-    """Yield what the docstring of an options class says of each of its attributes."""
-    found = _ATTRIBUTES.search(model.__doc__ or "")
-    for _, names, said in _ATTRIBUTE.findall(found[1] if found else ""):
-        for name in re.split(r",\s+", names):
-            yield name, " ".join(said.split())
+def _described(model: type[Any]) -> dict[str, str]:
+    text = inspect.cleandoc(model.__doc__ or "").partition("Attributes:\n")[2]
+    found: dict[str, str] = {}
+    # what belongs to one attribute is indented below its first line
+    for paragraph in re.split(r"\n(?=\S)", textwrap.dedent(text).strip()):
+        names, _, said = " ".join(paragraph.split()).partition(": ")
+        if said:
+            found |= dict.fromkeys(names.split(", "), said)
+    return found

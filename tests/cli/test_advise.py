@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from admin.asking import READ, serving
+from admin.asking import READ
 from operating import run, write_settings
+from serving import serving
 
 from layercache import Caches
 
