@@ -163,6 +163,16 @@ class TestShape:
             curve = curve_of(cache)
         assert curve.at(1.0) > 0.95
 
+    def test_so_do_those_that_were_misses(self, cache: Cache[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(sketches, "_REMEMBERED", 1000.0)
+        read(cache, [f"{number}" for number in range(150)] * 20)
+        assert curve_of(cache).at(2.0) > 0.9
+
+        for begin in range(0, 10_000, 1000):
+            read(cache, [f"new:{number}" for number in range(begin, begin + 1000)])
+            curve = curve_of(cache)
+        assert curve.at(2.0) < 0.01
+
 
 class TestNoMatterOfMemory:
     def test_what_expires_would_with_any_memory(self, cache: Cache[Any], clock: Clock) -> None:
@@ -200,8 +210,19 @@ class TestNoMatterOfMemory:
         for number in range(200):
             cache.get("nothing")
             cache.get(f"{number % 2}")
+            cache.get(f"{number % 2}")
 
         assert curve_of(cache).at(10.0) == 0
+        assert curve_of(cache).reads == 600
+
+    def test_what_was_evicted_and_is_not_stored_again_is_missed_once_for_want_of_room(
+        self, cache: Cache[Any]
+    ) -> None:
+        read(cache, [f"{number}" for number in range(ROOM + 1)])
+        for _ in range(9):
+            cache.get("0")
+
+        assert curve_of(cache).at(10.0) == pytest.approx(1 / (ROOM + 10))
 
 
 def test_caches_of_one_backend_share_its_curve_and_have_their_own_lapses(world: Caches, clock: Clock) -> None:

@@ -140,7 +140,6 @@ class CurveSketch:
         self._by_turn: dict[int, _Seen] = {}
         self._turn = 0
         self._events = self._missed = 0  # since the last look
-        self._last: Place | None = None
         self._hits = self._misses = 0.0  # of all keys, before the latest halving
         self._misses_since = 0
         self._near = [0.0] * _BUCKETS  # by distance, of reads that were hits
@@ -151,14 +150,11 @@ class CurveSketch:
     # -- what happens
 
     def missed(self, home: Home, key: str) -> None:
-        """Nothing was found. Twice in a row counts once: who loads looks once more before that."""
-        place = (home, key)
-        if place == self._last:
-            return
-        self._last = place
+        """Nothing was found. (Of several keys that are loaded together, twice: they are looked for once more then.)"""
         self._misses_since += 1
         if self._hash(key) % _HASHES >= self._threshold:
             return
+        place = (home, key)
         self._events += 1
         seen = self._seen.get(place)
         if seen is None:
@@ -171,15 +167,14 @@ class CurveSketch:
             self._cold += 1
             if seen.dead_at > -inf:
                 seen.prefix.lapsed(seen.life, now - seen.dead_at)
-                seen.dead_at = -inf  # the next one in a row misses it for want of a store
         else:
             self._missed += 1
             self._far[self._bucket(self._distance(seen))] += 1
+        seen.dead_at = -inf  # the next one in a row misses it for want of a store
         self._move(seen)
 
     def stored(self, record: Record) -> None:
         """A record is new here."""
-        self._last = None
         hash_ = self._hash(record.key) % _HASHES
         if hash_ >= self._threshold:
             return
