@@ -273,7 +273,9 @@ class TestThread:
             child = os.fork()
             if child == 0:
                 try:
-                    eventually(lambda: cache.get("nothing") is not None or told.exists())
+                    eventually(
+                        lambda: cache.get("nothing") is not None or (told.exists() and told.read_text())
+                    )
                 finally:
                     os._exit(0)
             os.waitpid(child, 0)
