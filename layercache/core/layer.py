@@ -13,7 +13,7 @@ from layercache.core.tickets import Ticket, Tickets
 from layercache.core.times import Histogram, Times
 from layercache.core.watching import Watcher
 from layercache.entry import CACHE_TAG, Entry, Stamps
-from layercache.errors import BackendError
+from layercache.errors import BackendError, CircuitOpen
 from layercache.spi import Change, KeySpace, Lease, LeasingKeySpace
 
 if TYPE_CHECKING:
@@ -529,7 +529,8 @@ class Layer:
 
     def _failed(self, error: BackendError) -> None:
         self.errors += 1
-        self.health.failed(error, forgiven=self.forgiving)
+        if self.space.is_out or not isinstance(error, CircuitOpen):  # else it was said while the outage ended
+            self.health.failed(error, forgiven=self.forgiving)
         if not self.forgiving:
             raise error
 
