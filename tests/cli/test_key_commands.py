@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from calling import until
 from operating import asked, far, run, write_settings
 from serving import serving
 
@@ -138,16 +138,16 @@ class TestInAStore:
         assert (
             done.output == f"default: 'k' deleted\ndefault: 'other' was not there\ndefault: {KEY!r} deleted\n"
         )
-        eventually(lambda: gone(service["default"], "k"))
+        until(lambda: gone(service["default"], "k"))
 
     def test_what_is_invalidated_goes_from_the_memory_of_others_as_well(self, service: Caches) -> None:
         soft = run("invalidate", "t", "--soft", "--json")
-        eventually(lambda: "stale" in service["default"].explain("k").would)
+        until(lambda: "stale" in service["default"].explain("k").would)
         hard = run("invalidate", "t", "u")
 
         assert json.loads(soft.output) == {"cache": "default", "tags": ["t"], "soft": True}
         assert hard.output == "default: what carries 't' or 'u' is gone\n"
-        eventually(lambda: service["default"].explain("k").layers[1].state == "invalid")
+        until(lambda: service["default"].explain("k").layers[1].state == "invalid")
         assert service["quotes"].get("k") is not None
 
     def test_clear_asks_first(self, service: Caches) -> None:
@@ -159,10 +159,10 @@ class TestInAStore:
 
         done = asked("y\n", "clear", "-c", "default", "--json")
         assert json.loads(done.stdout) == {"cache": "default", "cleared": True}
-        eventually(lambda: gone(service["default"], "k"))
+        until(lambda: gone(service["default"], "k"))
         assert service["quotes"].get("k") is not None
         assert run("clear", "-c", "quotes", "--yes").output == "quotes: cleared\n"
-        eventually(lambda: gone(service["quotes"], "k"))
+        until(lambda: gone(service["quotes"], "k"))
 
     def test_a_token_in_the_variable_is_no_setting(
         self, service: Caches, monkeypatch: pytest.MonkeyPatch
@@ -282,10 +282,3 @@ class TestInAService:
         assert nobody.exit_code == elsewhere.exit_code == 1
         assert "does not answer" in json.loads(nobody.stdout)["error"]
         assert no_url.exit_code == 2
-
-
-def eventually(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 5
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
