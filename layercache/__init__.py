@@ -48,10 +48,10 @@ if TYPE_CHECKING:
     from layercache.callables import AsyncCachedFunction, CachedFunction
     from layercache.core.context import LoadContext, NotModified, current_load
     from layercache.core.explaining import Explanation, LayerSight
-    from layercache.core.layer import LayerStats
     from layercache.core.policy import LoadOptions
+    from layercache.core.stats import CacheStats, LayerStats
     from layercache.events import Invalidation
-    from layercache.face import Cache, CacheStats
+    from layercache.face import Cache
     from layercache.spi import Curve, KeyPage, Lapse
     from layercache.warming import Schedule, WarmReport
 
@@ -123,7 +123,7 @@ _LATE = {
     "Alert": "alerts",
     "AsyncCachedFunction": "callables",
     "Cache": "face",
-    "CacheStats": "face",
+    "CacheStats": "core.stats",
     "CachedFunction": "callables",
     "Curve": "spi",
     "Explanation": "core.explaining",
@@ -131,7 +131,7 @@ _LATE = {
     "Lapse": "spi",
     "LayerSight": "core.explaining",
     "Invalidation": "events",
-    "LayerStats": "core.layer",
+    "LayerStats": "core.stats",
     "LoadContext": "core.context",
     "LoadOptions": "core.policy",
     "NotModified": "core.context",

@@ -13,8 +13,7 @@ from layercache.durations import spell_duration
 
 if TYPE_CHECKING:
     from layercache.caches import Caches
-    from layercache.core.layer import LayerStats
-    from layercache.face import CacheStats
+    from layercache.core.stats import CacheStats, LayerStats
     from layercache.spi import Curve, Lapse
 
 __all__ = ["Advice", "advise"]

@@ -17,8 +17,7 @@ from layercache.durations import spell_duration
 
 if TYPE_CHECKING:
     from layercache.config import AlertSettings
-    from layercache.core.layer import LayerStats
-    from layercache.face import CacheStats
+    from layercache.core.stats import CacheStats, LayerStats
     from layercache.windows import Window
 
 __all__ = ["Alert", "Alerts", "Hook", "of_the_process"]

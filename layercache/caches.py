@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeAlias, cast
 from weakref import WeakSet, finalize, ref
 
 from layercache.errors import CacheClosed, CacheError, UnknownCache, UnknownEvent
-from layercache.spi import Backend, Change, KeySpace, Opening
+from layercache.spi import Backend, LeasingKeySpace, Opening
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from layercache.alerts import Hook
     from layercache.config import Settings
     from layercache.core.watching import Watcher
-    from layercache.entry import Entry
     from layercache.events import Events, Invalidation
     from layercache.face import Cache
     from layercache.windows import Sampler, Window
@@ -358,26 +357,20 @@ def _raise_first(failed: list[CacheError]) -> None:
         raise failed[0]
 
 
-class _ClosedSpace(KeySpace):
+class _ClosedSpace(LeasingKeySpace):
     """What a closed cache is over: every operation says so."""
 
     def __init__(self, name: str) -> None:
         self.name = name
 
-    def get(self, key: str) -> NoReturn:
+    def _closed(self, *_: Any, **__: Any) -> NoReturn:
         raise CacheClosed(self.name)
 
-    def set(self, key: str, entry: Entry) -> NoReturn:
+    async def _aclosed(self, *_: Any, **__: Any) -> NoReturn:
         raise CacheClosed(self.name)
 
-    def update(self, key: str, change: Change) -> NoReturn:
-        raise CacheClosed(self.name)
-
-    def delete(self, key: str) -> NoReturn:
-        raise CacheClosed(self.name)
-
-    def clear(self) -> NoReturn:
-        raise CacheClosed(self.name)
+    get = set = update = delete = clear = lease_many = fill_many = release_many = late_stamps = _closed
+    alease_many = afill_many = arelease_many = alate_stamps = _aclosed
 
 
 class Closings:

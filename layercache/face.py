@@ -7,16 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass, field, fields, replace
 from functools import partial, reduce
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, Unpack, cast, overload
 
 from layercache.codecs.normal import NormalForm, TypedForm
 from layercache.core.context import LoadContext
 from layercache.core.explaining import Explanation, explained
-from layercache.core.layer import Layer, LayerStats
+from layercache.core.layer import Layer
 from layercache.core.loading import Loading
 from layercache.core.policy import NOTHING, CallOptions, LoadOptions, Overrides, Policy
+from layercache.core.stats import CacheStats, LayerStats
 from layercache.core.times import Times
 from layercache.core.verbs import Verbs
 from layercache.core.warming import Item
@@ -35,68 +35,13 @@ if TYPE_CHECKING:
     from layercache.spi import KeyPage, NearRecord
     from layercache.warming import Schedule, WarmReport
 
-__all__ = ["Cache", "CacheStats"]
+__all__ = ["Cache"]
 
 _MOST_LISTED: Final = 10_000
 
 T = TypeVar("T")
 D = TypeVar("D")
 U = TypeVar("U")
-
-
-@dataclass(frozen=True, slots=True)
-class CacheStats:
-    """What one cache has done since it was opened, in this process.
-
-    Attributes:
-        name: of the cache.
-        hits, misses: reads that gave a value, and that did not.
-        stale_hits: calls that were given a stale value.
-        loads, load_failures: loaders that returned, and that raised or were stopped at their `hard_timeout`.
-        load_seconds: spent in loaders, in all.
-        waits: calls that waited for a load of another caller.
-        timeouts: calls that did not wait until a load was over: they raised `LoadTimeout`, or returned a stale value.
-        refreshes: loads that were begun in the background.
-        fills_refused: loaded values that were not stored, as they were changed or invalidated since the load began.
-        undecodable: entries that were there but no value of the wanted type, counted as misses besides.
-        layers: where the reads were answered: one layer, or those of the chain, nearest first.
-        load_times: how long each load took, those that failed included.
-    """
-
-    name: str
-    hits: int
-    misses: int
-    stale_hits: int
-    loads: int
-    load_failures: int
-    load_seconds: float
-    waits: int
-    timeouts: int
-    refreshes: int
-    fills_refused: int
-    undecodable: int
-    layers: tuple[LayerStats, ...]
-    load_times: Times = field(default_factory=Times)
-
-    @property
-    def hit_rate(self) -> float:
-        """Hits among all reads, 0.0 to 1.0; 0.0 before the first."""
-        reads = self.hits + self.misses
-        return self.hits / reads if reads else 0.0
-
-    def since(self, earlier: CacheStats) -> CacheStats:
-        """Return what was counted after `earlier`, of the same cache."""
-        counted = {
-            each.name: max(getattr(self, each.name) - getattr(earlier, each.name), 0)
-            for each in fields(self)
-            if each.name not in {"name", "layers", "load_times"}
-        }
-        layers = tuple(now.since(then) for now, then in zip(self.layers, earlier.layers, strict=True))
-        return replace(self, **counted, layers=layers, load_times=self.load_times.since(earlier.load_times))
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return it all as plain dicts and lists, `hit_rate` included: for JSON."""
-        return {**asdict(self), "hit_rate": self.hit_rate}
 
 
 class Cache(Generic[T]):

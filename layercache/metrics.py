@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeAlias
 
 if TYPE_CHECKING:
     from layercache.caches import Caches
-    from layercache.core.layer import LayerStats
+    from layercache.core.stats import CacheStats, LayerStats
     from layercache.core.times import Times
-    from layercache.face import CacheStats
 
 __all__ = ["DURATION", "METRICS", "Metric", "Sample", "measured"]
 

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from weakref import ref
 
 if TYPE_CHECKING:
-    from layercache.face import Cache, CacheStats
+    from layercache.core.stats import CacheStats
+    from layercache.face import Cache
 
 __all__ = ["WINDOWS", "Sampler", "Seen", "Window"]
 

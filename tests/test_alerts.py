@@ -16,7 +16,7 @@ import pytest
 import layercache
 from layercache import Alert, Caches, ConfigError, alerts, windows
 from layercache.alerts import Alerts
-from layercache.core.layer import LayerStats
+from layercache.core.stats import LayerStats
 from layercache.testing import Clock
 from layercache.windows import Sampler
 

@@ -19,7 +19,7 @@ from pydantic import BaseModel
 
 import layercache
 from layercache import Caches, metrics
-from layercache.core.layer import LEVELS
+from layercache.core.stats import LEVELS
 from layercache.integrations.opentelemetry import Instrumentation, instrument
 
 MEMORY = {"backends": {"m": {"type": "memory"}}, "caches": {"default": {"backend": "m"}}}

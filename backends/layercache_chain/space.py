@@ -131,16 +131,14 @@ class ChainSpace(LeasingKeySpace):
         with ExitStack() as writing:
             opened = [writing.enter_context(layer.tickets.writing(entries)) for layer in self._nearer]
             async with _OrForget(self._nearer, lambda layer: layer.delete_many(port, list(entries))):
-                answered, refused = await self._farthest.try_write_many(port, entries)
-                if not answered:  # they are kept near, until it answers again
-                    refused, entries = (
-                        [],
-                        {key: self._degraded(port, entry) for key, entry in entries.items()},
-                    )
+                refused = await self._farthest.try_write_many(port, entries)
+                if refused is None:  # they are kept near, until it answers again
+                    refused = []
+                    entries = {key: self._degraded(port, entry) for key, entry in entries.items()}
                 for layer, tickets in reversed([*zip(self._nearer, opened, strict=True)]):
                     for ticket in tickets:
                         # what only a near layer does not keep is stored all the same, and read from farther away
-                        if not await layer.fill_by(port, ticket, entries[ticket.key]):
+                        if not await layer.fill(port, ticket, entries[ticket.key]):
                             await layer.delete(port, ticket.key)
         return refused
 
@@ -221,7 +219,7 @@ class ChainSpace(LeasingKeySpace):
     ) -> dict[str, Lease]:
         opened = {key: [layer.tickets.open(key) for layer in self._nearer] for key in keys}
         try:
-            asked = await self._farthest.lease(port, keys, token, seconds, after, tags)
+            asked = await self._farthest.leases.take(port, keys, token, seconds, after, tags)
             leases = dict(zip(keys, asked, strict=True))
             for key, lease in leases.items():
                 if lease.state == "fresh" and lease.entry is not None:
@@ -241,7 +239,7 @@ class ChainSpace(LeasingKeySpace):
         try:
             refused = [key for key in entries if key not in held]
             leases = [grant.lease for grant in held.values()]
-            void = await self._farthest.fill(port, list(held), leases, [entries[key] for key in held])
+            void = await self._farthest.leases.fill(port, list(held), leases, [entries[key] for key in held])
             for (key, grant), is_void in zip(held.items(), void, strict=True):
                 if is_void:
                     refused.append(key)
@@ -259,7 +257,7 @@ class ChainSpace(LeasingKeySpace):
         """Give `entry` to the nearest layers, for which there are tickets; its times say what is left of its life.
         Return whether one of them has it now."""
         pairs = reversed([*zip(self._nearer, tickets, strict=False)])
-        return any([await layer.fill_by(port, ticket, entry) for layer, ticket in pairs])
+        return any([await layer.fill(port, ticket, entry) for layer, ticket in pairs])
 
     async def _release_many(self, port: Port, keys: Sequence[str], token: bytes, seconds: float) -> None:
         leases: list[Lease] = []
@@ -269,12 +267,12 @@ class ChainSpace(LeasingKeySpace):
                 self._close(grant.tickets)
             # one that we were not told of may have been granted all the same
             leases.append(Lease("granted", None, token=token) if grant is None else grant.lease)
-        await self._farthest.release(port, keys, leases, seconds)
+        await self._farthest.leases.release(port, keys, leases, seconds)
 
     async def _late_stamps(self, port: Port, tags: Sequence[str], mark: bytes | None) -> Stamps | None:
         if mark is None and self._farthest.health.degraded:
             return tuple((tag, 0) for tag in tags)  # nothing is stored but near, where the tickets know
-        return await self._farthest.late_stamps(port, Lease("granted", None, mark=mark), tags)
+        return await self._farthest.leases.late_stamps(port, Lease("granted", None, mark=mark), tags)
 
     def _close(self, tickets: Sequence[Ticket]) -> None:
         for layer, ticket in zip(self._nearer, tickets, strict=False):

@@ -8,10 +8,9 @@ from typing import Annotated, Any, Literal, TypeAlias
 from pydantic import BaseModel, ConfigDict, Field
 
 from layercache.core.explaining import Explanation
-from layercache.core.layer import LayerStats
+from layercache.core.stats import CacheStats, LayerStats
 from layercache.core.times import Times
 from layercache.entry import MISSING
-from layercache.face import CacheStats
 from layercache.spi import Curve
 from layercache.windows import Window
 

@@ -198,7 +198,7 @@ def _of(layer: Layer, key: str, sight: Sight, now: float) -> LayerSight:
     if not dead and not all(tag.is_current for tag in sight.tags):
         state = "stale" if all(tag.is_current or tag.is_alive for tag in sight.tags) else "invalid"
     outbox = layer.outbox
-    if outbox is not None and (outbox.withholds(key) or not outbox.passes(entry)):
+    if outbox is not None and (outbox.withholds(key, entry)):
         state, note = "invalid", "an invalidation of it has not reached this layer yet"
     return LayerSight(
         layer.name,

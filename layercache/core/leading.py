@@ -174,7 +174,7 @@ class Leading:
         """Ask for leases; land what is there already, and return the rest: granted, down, or busy without an entry."""
         plan, form = load.plan, self.verbs.form
         keys = [flight.key for flight in flights]
-        leases = await self.verbs.layer.lease(port, keys, token, plan.lease_ttl, load.after, plan.tags)
+        leases = await self.verbs.layer.leases.take(port, keys, token, plan.lease_ttl, load.after, plan.tags)
         for lease in leases:
             if lease.entry is not None or lease.state == "busy":
                 break
@@ -216,7 +216,7 @@ class Leading:
         """Take the lease of a key although an entry is there that is fresh."""
         plan = load.plan
         try:
-            (lease,) = await self.verbs.layer.lease(
+            (lease,) = await self.verbs.layer.leases.take(
                 port, (flight.key,), token, plan.lease_ttl, inf, plan.tags
             )
         except BaseException:
@@ -257,7 +257,7 @@ class Leading:
     async def _release(
         self, port: Port, flights: Sequence[Flight], leases: Sequence[Lease], seconds: float = 0.0
     ) -> None:
-        await self.verbs.layer.release(port, [flight.key for flight in flights], leases, seconds)
+        await self.verbs.layer.leases.release(port, [flight.key for flight in flights], leases, seconds)
 
     # -- loading
 
@@ -291,7 +291,7 @@ class Leading:
                     await self._not_stored(port, flight, lease, entry)
             if keys:
                 try:
-                    self.refused += sum(await self.verbs.layer.fill(port, keys, under, entries))
+                    self.refused += sum(await self.verbs.layer.leases.fill(port, keys, under, entries))
                 except BackendError:
                     # the layer has counted and logged it, and the callers have what was loaded
                     self.refused += len(keys)
@@ -424,7 +424,7 @@ class Leading:
         if not late:
             return True
         try:
-            stamps = await self.verbs.layer.late_stamps(port, lease, late)
+            stamps = await self.verbs.layer.leases.late_stamps(port, lease, late)
         except BackendError:  # as where the store fails when it is filled
             stamps = None
         if stamps is None:

@@ -110,19 +110,22 @@ class Outbox:
 
     # -- withholding
 
-    def withholds(self, key: str) -> bool:
-        """Whether the layer's word on `key` is of the past."""
-        return bool(self._everything) or key in self._keys
+    def withholds(self, key: str, entry: Entry | None = None, past: Collection[str] = ()) -> bool:
+        """Whether the layer's word on `key` is of the past.
+
+        Args:
+            entry: what it has answered, if it was asked.
+            past: the `tags()` that were owed when it was; they may have been delivered since, but after the answer.
+        """
+        if self.is_empty and not past:
+            return False
+        if self._everything or key in self._keys:
+            return True
+        return entry is not None and any(tag in self._tags or tag in past for tag, _ in entry.stamps)
 
     def tags(self) -> Collection[str]:
-        """Return the tags that are owed. What is read from now on and carries one is of the past, even if that is
-        delivered before the answer has come: for `passes`."""
-        return list(self._tags)
-
-    def passes(self, entry: Entry, past: Collection[str] = ()) -> bool:
-        """Whether nothing that `entry` carries is owed, or was when it was asked for."""
-        tags = self._tags
-        return not (tags or past) or not any(tag in tags or tag in past for tag, _ in entry.stamps)
+        """Return the tags that are owed: what is asked for now, and carries one, is of the past."""
+        return list(self._tags) if self._tags else ()
 
     def owes(self, keys: Collection[str] = (), tags: Collection[str] = ()) -> bool:
         """Whether one of these did not reach the layer yet; `*` among the tags is a clear."""

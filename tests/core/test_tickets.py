@@ -364,16 +364,16 @@ class Load:
         self.over: list[str] = []
 
     async def run(self, port: StepPort, *tags: str) -> str:
-        leases = await self.layer.lease(port, ["k"], b"a", 30, 0.0, ())
+        leases = await self.layer.leases.take(port, ["k"], b"a", 30, 0.0, ())
         (lease,) = leases
         if lease.state == "fresh":
             return "fresh"
         try:
             loaded = self.source  # at once: the sooner it is loaded, the older it can be
             await pause("load")
-            (refused,) = await self.layer.fill(port, ["k"], leases, [entry(loaded, *tags)])
+            (refused,) = await self.layer.leases.fill(port, ["k"], leases, [entry(loaded, *tags)])
         except BaseException:
-            await self.layer.release(port, ["k"], leases)
+            await self.layer.leases.release(port, ["k"], leases)
             raise
         return "refused" if refused else f"stored {loaded}"
 
