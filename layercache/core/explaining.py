@@ -165,7 +165,7 @@ async def explained(
             sight = replace(sight, is_asked=False, note=note)
         sights.append(sight)
     loading = flights.has(key)
-    held = leading.is_held(port, key)
+    held = leading.holding.is_held(port, key)
     would, why = _would(sights, plan, is_near=near is not None, loading=loading, held=held)
     found: Any = MISSING
     if value:

@@ -26,6 +26,7 @@ from typing import Any, Final, TypeAlias
 
 from layercache.core.context import LoadContext, NotModified, loads_under_way, with_context
 from layercache.core.flights import Flight, Flights, Landed, LoadAbandoned, LoadOverdue
+from layercache.core.holding import Holding
 from layercache.core.policy import Plan, checked_tags
 from layercache.core.port import Port
 from layercache.core.times import Histogram
@@ -39,17 +40,12 @@ __all__ = ["Leading", "Load"]
 
 log = logging.getLogger("layercache.loading")
 
-_BUSY_HOLD: Final = 0.05
-"""Seconds for which a key that another process loads is not asked for again by those who have a stale value."""
-
 _SHORTEST_PAUSE: Final = 1e-6
 _FIRST_WAIT: Final = 0.002
 _LONGEST_WAIT: Final = 0.25
 _WAITED_SHARE: Final = 8
 """Whoever waits for another process looks again after an eighth of the time it has waited already, so that it notices a
 load of 50 ms within 7 ms, and one of 2 s within a quarter of a second, at a few dozen looks in all."""
-
-_MOST_HELD: Final = 10_000
 
 _OURS: Final = frozenset({__name__, "layercache.inline", "layercache.loop"})
 """The modules between a load and its loader."""
@@ -103,6 +99,7 @@ class Leading:
         refused: loaded values that were not stored, as they were of the past by then.
         load_seconds: spent in loaders, in all.
         times: that each took, those that failed included.
+        holding: keys that nobody here is to refresh now.
     """
 
     def __init__(self, verbs: Verbs, flights: Flights) -> None:
@@ -111,8 +108,7 @@ class Leading:
         self.load_seconds = 0.0
         self.times = Histogram()
         self._watched: Watched = _unwatched
-        self._held: dict[str, float] = {}  # by key: until when nobody here refreshes it
-        self._failing: set[str] = set()  # keys of which a failure was logged, and no load has worked since
+        self.holding = Holding()
 
     async def lead(self, port: Port, load: Load) -> None:
         """See to `load`; what comes of it, its flights tell, now or later."""
@@ -150,7 +146,7 @@ class Leading:
             flights, leases = await self._leased(port, load, load.flights, token)
             for flight, lease in zip(flights, leases, strict=True):
                 if lease.state == "busy":
-                    self._hold(port, flight.key, _BUSY_HOLD)
+                    self.holding.busy(port, flight.key)
                     self.flights.land(flight, load.known[flight.key])
             granted = [pair for pair in zip(flights, leases, strict=True) if pair[1].state != "busy"]
             if granted:
@@ -193,7 +189,7 @@ class Leading:
                     if (
                         lease.state == "busy"
                     ):  # it is being refreshed elsewhere: not every hit is to ask again
-                        self._hold(port, flight.key, _BUSY_HOLD)
+                        self.holding.busy(port, flight.key)
                     self.flights.land(flight, entry)
                     continue
                 else:
@@ -304,8 +300,7 @@ class Leading:
                 raise
             return
         for flight, landed in zip(flights, landing, strict=True):
-            if self._held or self._failing:
-                self._works_again(flight.key)
+            self.holding.works(flight.key)
             if landed is MISSING and flight.key not in values:  # others may have a loader that knows it
                 self.flights.fail(flight, LoadAbandoned())
             else:
@@ -361,8 +356,7 @@ class Leading:
             known = load.known.get(flight.key) if load.masks else None
             if known is not None and known.dead_at > now:
                 held_back = min(retry_after, known.dead_at - now)  # without it, nobody has anything to serve
-                self._hold(port, flight.key, held_back)
-                self._say_failing(flight.key, error)
+                self.holding.fails(port, flight.key, held_back, error)
                 await self._release(port, (flight,), (lease,), held_back)
                 self.flights.land(flight, known)
             else:
@@ -452,39 +446,6 @@ class Leading:
         for flight in flights:
             if not flight.is_over:
                 self.flights.fail(flight, error)
-
-    # -- holding back
-
-    def is_held(self, port: Port, key: str) -> bool:
-        """Whether nobody here is to refresh `key` now: its load has failed, or another process is at it."""
-        if not self._held:
-            return False
-        until = self._held.get(key)
-        if until is None:
-            return False
-        if until > port.now():
-            return True
-        self._held.pop(key, None)
-        return False
-
-    def _hold(self, port: Port, key: str, seconds: float) -> None:
-        if len(self._held) >= _MOST_HELD:
-            self._held.clear()
-        self._held[key] = port.now() + seconds
-
-    def _say_failing(self, key: str, error: Exception) -> None:
-        if key in self._failing:
-            return
-        if len(self._failing) >= _MOST_HELD:
-            self._failing.clear()
-        self._failing.add(key)
-        log.warning("loading %r fails; its stale value is served meanwhile", key, exc_info=error)
-
-    def _works_again(self, key: str) -> None:
-        self._held.pop(key, None)
-        if key in self._failing:
-            self._failing.discard(key)
-            log.warning("loading %r works again", key)
 
 
 _NOBODY: Final = nullcontext()

@@ -62,7 +62,7 @@ class Loading:
             value = verbs.decoded(entry)
             if value is not MISSING:
                 is_fresh = entry.fresh_until > port.now()
-                if is_fresh or plan.refreshes or self.leading.is_held(port, key):
+                if is_fresh or plan.refreshes or self.leading.holding.is_held(port, key):
                     if not is_fresh or self._is_due(port, entry, is_near=is_near):
                         self.stale_hits += not is_fresh
                         self._refresh(port, loader, plan, {key: plan}, {key: entry}, many=False)
@@ -146,7 +146,7 @@ class Loading:
             if value is MISSING:
                 continue
             is_fresh = entry.fresh_until > now
-            if not (is_fresh or plans[key].refreshes or self.leading.is_held(port, key)):
+            if not (is_fresh or plans[key].refreshes or self.leading.holding.is_held(port, key)):
                 stale[key] = entry
                 continue
             values[key] = value
@@ -174,7 +174,7 @@ class Loading:
     ) -> None:
         """Have the loader run in the background for what nobody loads yet, while all go on with `entries`."""
         led = self.flights.board_idle(
-            [(key, plans[key]) for key in entries if not self.leading.is_held(port, key)]
+            [(key, plans[key]) for key in entries if not self.leading.holding.is_held(port, key)]
         )
         if not led:
             return
