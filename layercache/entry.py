@@ -1,6 +1,9 @@
 """A value with its times: fresh until `fresh_until`, then stale until `dead_at`, then dead.
 
-Times are wall-clock seconds (`time.time`); `math.inf` means for ever.
+Times are wall-clock seconds (`time.time`); `math.inf` means for ever. Rules of their arithmetic, which is all here:
+1. Nothing lives longer than it was given when it was made: a clock that runs ahead shortens a life, or leaves it.
+2. A shorter life ends both times earlier, never later; only a new ttl (`living_again`) makes a life longer.
+3. What was softly invalidated was never fresh; its end stays.
 """
 
 from __future__ import annotations
