@@ -9,8 +9,9 @@ stock.set("quote:AAPL", {"price": 189.5})
 from typing import TYPE_CHECKING, Any
 
 from layercache._version import __version__
-from layercache.caches import Caches, aclose, aemit, cache, close, configure, emit, get_cache, on, on_alert
+from layercache.caches import Caches
 from layercache.decorator import cached
+from layercache.default import aclose, aemit, cache, close, configure, emit, get_cache, on, on_alert
 from layercache.durations import DEFAULT, Ttl
 from layercache.entry import MISSING
 from layercache.errors import (

@@ -1,4 +1,4 @@
-"""Caches by name: a world of settings, opened lazily, and the default one behind `get_cache`.
+"""Caches by name: a world of settings, opened lazily. The one behind `get_cache` is `default`'s.
 
 What costs time to import (dynaconf, pydantic, the backends) is imported when a world is made or a cache is
 opened, not with this module.
@@ -9,9 +9,8 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeAlias, cast
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeAlias
 from weakref import WeakSet, finalize, ref
 
 from layercache.errors import CacheClosed, CacheError, UnknownCache, UnknownEvent
@@ -23,25 +22,11 @@ if TYPE_CHECKING:
     from layercache.alerts import Hook
     from layercache.config import Settings
     from layercache.core.watching import Watcher
-    from layercache.events import Events, Invalidation
+    from layercache.events import Invalidation
     from layercache.face import Cache
     from layercache.windows import Sampler, Window
 
-__all__ = [
-    "Caches",
-    "aclose",
-    "aemit",
-    "cache",
-    "close",
-    "configure",
-    "default_made_by",
-    "default_world",
-    "emit",
-    "get_cache",
-    "names",
-    "on",
-    "on_alert",
-]
+__all__ = ["Caches", "Source", "closings"]
 
 Source: TypeAlias = "str | Path | Mapping[str, Any] | None"
 
@@ -59,6 +44,9 @@ class Caches:
             variables change files and the built-in default only.
         environment: development, testing, production…; None: `LAYERCACHE_ENV`, else development.
         now: the wall clock, in seconds; tests give their own.
+
+    Attributes:
+        is_default: whether it is the one behind `get_cache`: what is declared for the process concerns it as well.
 
     Raises `ConfigError` with every fault of the settings. Nothing is connected before a verb needs it,
     but for the log that keeps a chain's near layers current: it is followed, in the background, once a cache is opened.
@@ -79,6 +67,8 @@ class Caches:
         self._sampler: Sampler | None = None
         self._alert_hooks: list[Hook] = []
         self._watcher: Watcher | None = None
+        self._watcher_of_the_process: Watcher | None = None
+        self.is_default = False
         self._events = Events()
         for name, cache in self.settings.caches.items():
             for event, declared in cache.events.items():
@@ -143,19 +133,23 @@ class Caches:
             finalize(self, self._sampler.end).atexit = False
         return self._sampler
 
-    def watch(self, watcher: Watcher | None) -> None:
+    def watch(self, watcher: Watcher | None, *, of_the_process: bool = False) -> None:
         """Have `watcher` told of each load and each far operation, of caches that are opened later as well; None:
-        nobody. For integrations."""
-        with self._lock:
-            self._watcher = watcher
-            self._watch_opened()
+        nobody. For integrations.
 
-    def _watch_opened(self) -> None:
-        for cache in self.opened:
-            cache.watch(self._watching())
+        Args:
+            of_the_process: it is told where no other one is, for as long as this is the default world.
+        """
+        with self._lock:
+            if of_the_process:
+                self._watcher_of_the_process = watcher
+            else:
+                self._watcher = watcher
+            for cache in self.opened:
+                cache.watch(self._watching())
 
     def _watching(self) -> Watcher | None:
-        return self._watcher or (_watcher_of_the_process if self is _default else None)
+        return self._watcher or self._watcher_of_the_process
 
     def on_alert(self, hook: Hook) -> Hook:
         """Have `hook` called with an `Alert` when one of `[default.alerts]` begins, and when it ends; return it, so
@@ -168,7 +162,7 @@ class Caches:
         return hook
 
     def _hooks(self) -> list[Hook]:
-        if self is not _default:
+        if not self.is_default:
             return list(self._alert_hooks)
         from layercache.alerts import of_the_process
 
@@ -189,7 +183,7 @@ class Caches:
         Raises `UnknownCache`, and `InvalidOption` for what is no tag, template or event.
         """
         if cache not in self:
-            raise self._unknown(cache)
+            raise self.unknown(cache)
         self._events.declare(event, cache, tags, soft=soft)
 
     def emit(self, event: str, /, **fields: Any) -> list[Invalidation]:
@@ -202,14 +196,7 @@ class Caches:
         Raises `UnknownEvent`, with the nearest names, and `WrongFields`. Where a cache fails, the others are seen to
         all the same, and then its error is raised.
         """
-        return self._emit(event, fields, (self._events,))
-
-    async def aemit(self, event: str, /, **fields: Any) -> list[Invalidation]:
-        """As `emit`, without blocking the event loop."""
-        return await self._aemit(event, fields, (self._events,))
-
-    def _emit(self, event: str, fields: Mapping[str, Any], declared: Iterable[Events]) -> list[Invalidation]:
-        found = self._invalidations(event, fields, declared)
+        found = self._invalidations(event, fields)
         failed: list[CacheError] = []
         for each in found:
             try:
@@ -219,10 +206,9 @@ class Caches:
         _raise_first(failed)
         return found
 
-    async def _aemit(
-        self, event: str, fields: Mapping[str, Any], declared: Iterable[Events]
-    ) -> list[Invalidation]:
-        found = self._invalidations(event, fields, declared)
+    async def aemit(self, event: str, /, **fields: Any) -> list[Invalidation]:
+        """As `emit`, without blocking the event loop."""
+        found = self._invalidations(event, fields)
         failed: list[CacheError] = []
         for each in found:
             try:
@@ -232,19 +218,18 @@ class Caches:
         _raise_first(failed)
         return found
 
-    def _invalidations(
-        self, event: str, fields: Mapping[str, Any], declared: Iterable[Events]
-    ) -> list[Invalidation]:
-        from layercache.events import invalidations
+    def _invalidations(self, event: str, fields: Mapping[str, Any]) -> list[Invalidation]:
+        from layercache.events import invalidations, of_the_process
 
-        declared = tuple(declared)
+        declared = (self._events, of_the_process) if self.is_default else (self._events,)
         found = invalidations(event, fields, declared)
         if found is None:
             known = {name for each in declared for name in each}
             raise UnknownEvent(event, known, self.settings.origin, self.settings.environment)
         return found
 
-    def _unknown(self, cache: str) -> UnknownCache:
+    def unknown(self, cache: str) -> UnknownCache:
+        """Return the error that `cache` is none of this world's; it names the nearest."""
         return UnknownCache(cache, self.settings.caches, self.settings.origin, self.settings.environment)
 
     def backend(self, name: str) -> Backend:
@@ -267,7 +252,7 @@ class Caches:
 
         wanted = self.settings.caches.get(name)
         if wanted is None:
-            raise self._unknown(name)
+            raise self.unknown(name)
         backend = self.backend(wanted.backend)
         forgiving = backend.on_error == "miss"
         tickets = Tickets(threading.Lock())
@@ -386,189 +371,9 @@ _worlds: WeakSet[Caches] = WeakSet()
 
 
 def _after_fork() -> None:
-    global _lock  # noqa: PLW0603
-    _lock = threading.Lock()
     for world in list(_worlds):
         world._after_fork()  # noqa: SLF001
 
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
-
-
-# -- the default world
-
-_lock = threading.Lock()  # guards _default
-_default: Caches | None = None
-_make: Callable[[Source, str | None], Caches] = Caches
-
-
-def get_cache(name: str = "default") -> Cache[Any]:
-    """Return the cache of that name, from the settings of this process.
-
-    The same object each time, for sync and async use. Raises `ConfigError` when the settings cannot be right, and
-    `UnknownCache`, with the nearest names, for one they do not define.
-    """
-    return default_world()[name]
-
-
-def names() -> list[str]:
-    """Return the names of the caches that the settings of this process define."""
-    return list(default_world())
-
-
-def on(event: str, *, tags: Iterable[str], cache: str = "default", soft: bool = False) -> None:
-    """Have `emit(event)` invalidate `tags` of the cache of that name, besides what the settings and others have it
-    do.
-
-    For the top of a module: it needs no settings yet, and holds for as long as the process lives, whatever they are and
-    whenever `configure` replaces them.
-
-    Args:
-        event, tags, cache, soft: as for `Caches.on`.
-
-    Raises `InvalidOption` for what is no tag, template or event, and `UnknownCache` where the settings were read
-    already and do not define it; else `emit` does.
-    """
-    from layercache.events import of_the_process
-
-    world = _default
-    if world is not None and cache not in world:
-        raise world._unknown(cache)  # noqa: SLF001
-    of_the_process.declare(event, cache, tags, soft=soft)
-
-
-def on_alert(hook: Hook) -> Hook:
-    """Have `hook` called with an `Alert` when one of `[default.alerts]` begins, and when it ends, of the caches of
-    `get_cache`; return it, so that this can decorate it.
-
-    For the top of a module: it needs no settings yet, and holds for as long as the process lives, as `on` does.
-    """
-    from layercache.alerts import of_the_process
-
-    of_the_process.append(hook)
-    return hook
-
-
-def emit(event: str, /, **fields: Any) -> list[Invalidation]:
-    """Invalidate what `event` makes invalid in the caches of `get_cache`; return what that was.
-
-    Args:
-        event: as it was declared, in the settings or by `on`.
-        fields: all that its tags name.
-
-    Raises as `Caches.emit`.
-    """
-    from layercache.events import of_the_process
-
-    world = default_world()
-    return world._emit(event, fields, (world._events, of_the_process))  # noqa: SLF001
-
-
-async def aemit(event: str, /, **fields: Any) -> list[Invalidation]:
-    """As `emit`, without blocking the event loop."""
-    from layercache.events import of_the_process
-
-    world = default_world()
-    return await world._aemit(event, fields, (world._events, of_the_process))  # noqa: SLF001
-
-
-def configure(settings: Source, environment: str | None = None) -> None:
-    """Give the process other settings: closes what `get_cache` has opened and replaces it.
-
-    Args:
-        settings, environment: as for `Caches`.
-
-    Raises `ConfigError` and changes nothing when they cannot be right.
-    """
-    global _default
-    made = _make(settings, environment)
-    with _lock:
-        replaced, _default = _default, made
-        closings.count += 1
-    if replaced is not None:
-        replaced.close()
-
-
-def close() -> None:
-    """Close every cache that `get_cache` has opened; the next `get_cache` reads the settings anew."""
-    world = _taken()
-    if world is not None:
-        world.close()
-
-
-async def aclose() -> None:
-    """As `close`, and closes the connections of the running event loop: for the end of a service."""
-    world = _taken()
-    if world is not None:
-        await world.aclose()
-
-
-@contextmanager
-def default_made_by(make: Callable[[Source, str | None], Caches]) -> Generator[None]:
-    """While the block runs, have `make` give the default world wherever a `Caches` would: at the first `get_cache`, at
-    `configure`, and after a `close`. For tests; the default world from before is there again afterwards."""
-    global _default, _make
-    with _lock:
-        before, _default, _make = (_default, _make), None, make
-        closings.count += 1
-    try:
-        yield
-    finally:
-        with _lock:
-            made, (_default, _make) = _default, before
-            closings.count += 1
-        if made is not None:
-            made.close()
-
-
-def _taken() -> Caches | None:
-    global _default
-    with _lock:
-        world, _default = _default, None
-        closings.count += 1
-    return world
-
-
-def default_world() -> Caches:
-    """Return the world that `get_cache` speaks to."""
-    global _default  # noqa: PLW0603
-    world = _default
-    if world is None:
-        with _lock:
-            if _default is None:
-                _default = _make(None, None)
-            world = _default
-    return world
-
-
-_watcher_of_the_process: Watcher | None = None
-
-
-def watch_default(watcher: Watcher | None) -> None:
-    """As `Caches.watch`, of the world behind `get_cache`, whatever its settings are. For integrations."""
-    global _watcher_of_the_process  # noqa: PLW0603
-    _watcher_of_the_process = watcher
-    world = _default
-    if world is not None:
-        with world._lock:  # noqa: SLF001
-            world._watch_opened()  # noqa: SLF001
-
-
-class _DefaultCache:
-    """`get_cache()` looked up anew at each use, so that it can be imported before anything is configured."""
-
-    __slots__ = ()
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(get_cache(), name)
-
-    def __contains__(self, key: str) -> bool:
-        return key in get_cache()
-
-    def __repr__(self) -> str:
-        return "<the default cache>"
-
-
-cache = cast("Cache[Any]", _DefaultCache())
-"""The default cache, as in `cache.set(key, value, 300)`."""

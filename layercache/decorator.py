@@ -12,7 +12,8 @@ from types import MethodType
 from typing import TYPE_CHECKING, Any, Final, Unpack, get_type_hints, overload
 from weakref import WeakValueDictionary
 
-from layercache.caches import closings, get_cache
+from layercache.caches import closings
+from layercache.default import get_cache
 from layercache.durations import DEFAULT, Duration, Ttl
 from layercache.entry import MISSING
 from layercache.errors import InvalidOption

@@ -14,10 +14,11 @@ from layercache.testing import Clock, ValkeyServer
 
 IN_CI = os.environ.get("CI") == "true"
 
-# CI judges a change, so it tries the same examples each time; new ones are looked for at everybody's desk.
-hypothesis.settings.register_profile("ci", derandomize=True)
-if IN_CI:
-    hypothesis.settings.load_profile("ci")
+# Tests are never timed. CI judges a change, so it tries the same examples each time; new ones are looked for at
+# everybody's desk.
+hypothesis.settings.register_profile("desk", deadline=None)
+hypothesis.settings.register_profile("ci", deadline=None, derandomize=True)
+hypothesis.settings.load_profile("ci" if IN_CI else "desk")
 
 
 @pytest.fixture(scope="session")

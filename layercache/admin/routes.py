@@ -38,7 +38,8 @@ from layercache.admin.models import (
     Warmed,
 )
 from layercache.admin.problems import Refused, documented, problem_of, refuse, respond
-from layercache.caches import Caches, default_world
+from layercache.caches import Caches
+from layercache.default import default_world
 from layercache.errors import CacheError
 
 __all__ = ["app", "router"]

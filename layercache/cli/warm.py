@@ -15,12 +15,12 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from layercache.caches import aclose, configure
 from layercache.cli.exits import Exit
 from layercache.cli.printing import print_json
 from layercache.cli.world import AsJson, Environment, SettingsFile, telling
 from layercache.core.warming import Item
 from layercache.decorator import Calls, declared
+from layercache.default import aclose, configure
 from layercache.errors import CacheError, ConfigError
 from layercache.warming import WarmReport, awarm, warm
 

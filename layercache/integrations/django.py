@@ -20,7 +20,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from inspect import isawaitable
 from typing import Any
 
-from layercache.caches import get_cache
+from layercache.default import get_cache
 from layercache.durations import DEFAULT, Ttl, parse_duration
 from layercache.errors import InvalidTtl, MissingExtra
 from layercache.face import Cache

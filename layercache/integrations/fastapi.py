@@ -20,9 +20,9 @@ from collections.abc import AsyncGenerator, Callable, Coroutine, Hashable, Seque
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypeVar, overload
 
-import layercache.caches
-from layercache.caches import get_cache
+import layercache.default
 from layercache.decorator import Calls, declared
+from layercache.default import get_cache
 from layercache.errors import InvalidOption
 
 if TYPE_CHECKING:
@@ -104,8 +104,8 @@ def lifespan(
     async def open_while_it_runs(app: Any) -> AsyncGenerator[Any]:
         # what runs last stands first: caches are closed when nobody uses them any more
         async with AsyncExitStack() as ending:
-            ending.push_async_callback(layercache.caches.aclose)
-            opened = [get_cache(name) for name in names or layercache.caches.names()]
+            ending.push_async_callback(layercache.default.aclose)
+            opened = [get_cache(name) for name in names or layercache.default.names()]
             wanted = [] if warm == "off" else _declared_over(opened)
             if warm == "first":
                 await _warm(wanted)

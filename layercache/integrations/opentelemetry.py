@@ -19,8 +19,9 @@ from typing import Any, Final
 from weakref import ref
 
 from layercache._version import __version__
-from layercache.caches import Caches, default_world, watch_default
+from layercache.caches import Caches
 from layercache.core.times import BOUNDS, Times
+from layercache.default import default_world, watch_default
 from layercache.errors import MissingExtra
 from layercache.metrics import DURATION, METRICS, Metric, Sample, measured
 

@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from layercache.caches import Caches, default_world
+from layercache.caches import Caches
 from layercache.core.times import BOUNDS, Times
+from layercache.default import default_world
 from layercache.errors import MissingExtra
 from layercache.metrics import METRICS, Metric, measured
 

@@ -59,7 +59,7 @@ def _layercache_default(request: pytest.FixtureRequest, layercache_settings: Any
     """Have whatever asks for the default world be given a new one in memory, made when it is first asked for."""
     import time
 
-    from layercache.caches import default_made_by
+    from layercache.default import default_made_by
     from layercache.testing.worlds import WorldChaos, world_in_memory
 
     chaos = WorldChaos()
@@ -83,7 +83,7 @@ def layercache_world(_layercache_default: WorldChaos) -> Caches:
     It has the caches of `layercache_settings`, with every backend replaced by one in memory; no server is needed, and
     nothing is left for the next test.
     """
-    from layercache.caches import default_world
+    from layercache.default import default_world
 
     return default_world()
 

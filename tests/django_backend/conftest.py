@@ -66,7 +66,7 @@ def open_world(
         if kind == "memory":
             world = layercache.Caches(tables(kind, "redis://localhost:1"), now=clock)
             layercache.close()
-            monkeypatch.setattr("layercache.caches._default", world)
+            monkeypatch.setattr("layercache.default._default", world)
         else:
             layercache.configure(tables(kind, request.getfixturevalue("server_url")))
         importlib.import_module("django_project").ran.clear()
@@ -90,7 +90,7 @@ def world(
     world: layercache.Caches = _worlds[request.param]
     for name in world:
         world[name].clear()
-    monkeypatch.setattr("layercache.caches.default_world", lambda: world)
+    monkeypatch.setattr("layercache.default.default_world", lambda: world)
     return world
 
 

@@ -25,9 +25,9 @@ from secrets import token_hex
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
-from layercache.caches import get_cache
 from layercache.core.context import LoadContext
 from layercache.core.policy import checked_tags
+from layercache.default import get_cache
 from layercache.durations import Duration, parse_duration
 from layercache.entry import MISSING
 from layercache.errors import BackendError, CacheError, InvalidOption, LoadTimeout
