@@ -26,7 +26,6 @@ from redis.exceptions import RedisError
 
 from layercache.errors import BackendError
 from layercache_redis.circuit import Circuit
-from layercache_redis.commands import Steps
 from layercache_redis.driver import (
     ConnectionEnded,
     Servers,
@@ -37,7 +36,16 @@ from layercache_redis.driver import (
 )
 from layercache_redis.options import Place
 from layercache_redis.topology import Topology
-from layercache_redis.wire import Command, Greeting, NotPrimary, Refusal, new_reader, packed, tls_context
+from layercache_redis.wire import (
+    Command,
+    Greeting,
+    NotPrimary,
+    Refusal,
+    Steps,
+    new_reader,
+    packed,
+    tls_context,
+)
 
 __all__ = ["AioDriver", "Taker"]
 

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from layercache.codecs.pipeline import Pipeline
 from layercache.spi import Serializer
 from layercache_redis.aio import AioDriver
-from layercache_redis.commands import Commands, Setting
+from layercache_redis.calls import Setting
+from layercache_redis.commands import Commands
 from layercache_redis.driver import Servers
 from layercache_redis.names import Names, Node
 from layercache_redis.options import Place, RedisOptions
@@ -54,7 +55,7 @@ class Parts:
             )
             names = Names(self._options.prefix, cache, self._log.streams)
             commands = Commands(setting, names, pipeline, stamps)
-            seeing = Seeing(self._name, self._options, names, pipeline, self._now)
+            seeing = Seeing(commands.calls, self._options, pipeline)
             heard = _Heard(commands, stamps)
             self._heard.append(heard)
             self._log.subscribe(cache, heard)

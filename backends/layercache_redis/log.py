@@ -18,11 +18,10 @@ from redis.exceptions import RedisError
 
 from layercache.errors import BackendError
 from layercache.spi import Listener
-from layercache_redis.commands import Steps
 from layercache_redis.names import Node, Streams
 from layercache_redis.sync import SyncConnection, SyncDriver
 from layercache_redis.tail import Tail
-from layercache_redis.wire import packed
+from layercache_redis.wire import Steps, packed
 
 __all__ = ["Log"]
 

@@ -7,8 +7,7 @@ of a long value its beginning, of many keys as many as some steps of SCAN look a
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Generator, Mapping, Sequence
-from struct import Struct
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from redis.exceptions import RedisError
@@ -16,14 +15,14 @@ from redis.exceptions import RedisError
 from layercache.codecs.frame import FIXED_HEAD, BadFrame, own_stamp_of, seen, unpack
 from layercache.codecs.pipeline import Pipeline
 from layercache.entry import CACHE_TAG, MISSING, Entry
-from layercache.errors import BackendError, InvalidOption
+from layercache.errors import InvalidOption
 from layercache.keys import logical_key, physical_key
 from layercache.spi import KeyPage, LeaseSight, Sight, TagSight
+from layercache_redis.calls import Calls
 from layercache_redis.driver import translated
-from layercache_redis.names import Names
 from layercache_redis.options import RedisOptions
-from layercache_redis.stamps import is_alive
-from layercache_redis.wire import Command, Refusal
+from layercache_redis.stamps import STAMP_SIZE, is_alive, packed_stamp, stamp_of
+from layercache_redis.wire import Steps
 
 __all__ = ["Seeing"]
 
@@ -34,28 +33,19 @@ _STEPS: Final = 10
 _COUNT: Final = 1000  # keys that one SCAN looks at, half a millisecond of the server's time
 
 _TOKEN: Final = 12  # bytes
-_STAMP: Final = Struct(">Q")
-
 _GLOB: Final = re.compile(r"[*?\[\]\\]")
 
 
 class Seeing:
-    """The looks at one cache.
+    """The looks at one cache."""
 
-    Args:
-        backend: its name in the settings.
-        now: the wall clock in seconds.
-    """
-
-    def __init__(
-        self, backend: str, options: RedisOptions, names: Names, pipeline: Pipeline, now: Callable[[], float]
-    ) -> None:
-        self._backend, self._options, self._names = backend, options, names
-        self._pipeline, self._now = pipeline, now
+    def __init__(self, calls: Calls, options: RedisOptions, pipeline: Pipeline) -> None:
+        self._calls, self._names, self._now = calls, calls.names, calls.setting.now
+        self._options, self._pipeline = options, pipeline
 
     # -- one key
 
-    def explain(self, key: str) -> Generator[Sequence[Command], list[Any], Sight]:
+    def explain(self, key: str) -> Steps[Sight]:
         at = self._names.value(key)
         lease = self._names.lease(at)
         length, frame, px, held, held_px = yield [
@@ -65,11 +55,11 @@ class Seeing:
             ("GET", lease),
             ("PTTL", lease),
         ]
-        holder, held_px = self._bytes(held), self._whole(held_px)
-        if self._whole(px) == -2:
+        holder, held_px = self._calls.string(held), self._calls.checked(held_px)
+        if self._calls.checked(px) == -2:
             stamps = (yield from self._stamps([CACHE_TAG])) if holder else {}
             return Sight(lease=_lease(holder, held_px, stamps.get(CACHE_TAG)))
-        found = self._bytes(frame)
+        found = self._calls.string(frame)
         if found is None:
             return Sight(fault="it is of another type than a string")
         try:
@@ -97,26 +87,11 @@ class Seeing:
     def _stages(self) -> set[str]:
         return {self._pipeline.serializer.name, *self._pipeline.transforms, *self._pipeline.seals}
 
-    def _stamps(
-        self, tags: Sequence[str]
-    ) -> Generator[Sequence[Command], list[Any], Mapping[str, int | None]]:
+    def _stamps(self, tags: Sequence[str]) -> Steps[Mapping[str, int | None]]:
         """Return the current stamps as the server has them, whatever this process takes them for."""
         wanted = list(dict.fromkeys(tags))
         replies = yield [("GET", self._names.stamp(tag)) for tag in wanted]
-        return {tag: _stamp(self._bytes(reply)) for tag, reply in zip(wanted, replies, strict=True)}
-
-    def _bytes(self, reply: Any) -> bytes | None:
-        if isinstance(reply, Refusal):
-            if reply.code == "WRONGTYPE":
-                return None
-            raise BackendError(self._backend, f"the server refused: {reply}") from reply
-        data: bytes | None = reply
-        return data
-
-    def _whole(self, reply: Any) -> int:
-        if isinstance(reply, Refusal):
-            raise BackendError(self._backend, f"the server refused: {reply}") from reply
-        return int(reply)
+        return {tag: stamp_of(self._calls.string(reply)) for tag, reply in zip(wanted, replies, strict=True)}
 
     # -- many keys
 
@@ -135,7 +110,7 @@ class Seeing:
                 servers = [reached.primaries[name] for name in sorted(reached.primaries)]
                 if number >= len(servers):
                     raise InvalidOption("there are fewer servers than when this listing began; begin again")
-                stamp = _stamp(reached.whole.get(self._names.stamp(CACHE_TAG)))
+                stamp = stamp_of(reached.whole.get(self._names.stamp(CACHE_TAG)))
                 found: dict[str, None] = {}
                 count = limit
                 for _ in range(_STEPS):
@@ -153,7 +128,7 @@ class Seeing:
                         break
                 return KeyPage(tuple(found), f"{number}.{at}")
         except RedisError as error:
-            raise translated(self._backend, error) from error
+            raise translated(self._calls.setting.backend, error) from error
 
     def _valid(self, server: Any, names: Sequence[bytes], stamp: int | None) -> list[str]:
         if not names or stamp is None:
@@ -176,14 +151,10 @@ def _tag(tag: str, carried: int, current: int | None) -> TagSight:
 
 def _lease(holder: bytes | None, px: int, stamp: int | None) -> LeaseSight | None:
     """Return what a lease says; None for one that a clear has voided."""
-    if not holder or holder[-_STAMP.size :] != (b"" if stamp is None else _STAMP.pack(stamp)):
+    if not holder or holder[-STAMP_SIZE:] != (b"" if stamp is None else packed_stamp(stamp)):
         return None
-    token = holder[: -_STAMP.size]
+    token = holder[:-STAMP_SIZE]
     return LeaseSight(token[:4].hex() if len(token) == _TOKEN else token.hex(), max(px, 0) / 1000)
-
-
-def _stamp(data: bytes | None) -> int | None:
-    return int(_STAMP.unpack(data)[0]) if data is not None and len(data) == _STAMP.size else None
 
 
 def _literal(text: str) -> str:

@@ -1,8 +1,13 @@
-"""Stamps: what an entry's validity is checked against; and those that this process knows, without asking the server.
+"""Stamps: what an entry's validity is checked against; and those that this process knows. `stamping` asks the server.
 
 A stamp is 64 bits in two parts: 48 by chance, which an invalidation draws anew, and 16 that count the soft ones
 (docs/decisions/0012). An entry is valid while it carries the current stamp of each of its tags, stale where one differs
 in the count alone, and else gone.
+
+Rules:
+1. A stamp that the server has lost is made anew and not as it was: it may have changed before. What carried it is gone.
+2. A stamp lives longer than what carries it: the writes see to that.
+3. A write carries what it takes for the cache's own; its script stores nothing where that is another by now.
 
 Rules for what is known:
 1. A stamp is known while the log is followed (`is_current`); else it is fetched with the value.
@@ -15,21 +20,29 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable
+from struct import Struct
 from typing import Final
 
 from layercache.entry import CACHE_TAG
 from layercache.inline import chance
 
-__all__ = ["KnownStamps", "is_alive", "new_stamp"]
+__all__ = ["STAMP_SIZE", "KnownStamps", "is_alive", "new_stamp", "packed_stamp", "stamp_of", "unpacked_stamp"]
 
 _MOST: Final = 10_000
 """Tags to remember; with more, all are forgotten and fetched again as they come."""
 
+_COUNT: Final = 16
+"""Bits that count soft invalidations. A count that is full makes the next one hard (`invalidate.lua`)."""
+
+
+_PACKED: Final = Struct(">Q")
+
+STAMP_SIZE: Final = _PACKED.size
+"""Bytes of a stamp as the server has it."""
 
 getrandbits: Final = chance.getrandbits
 
-_COUNT: Final = 16
-"""Bits that count soft invalidations. A count that is full makes the next one hard (`invalidate.lua`)."""
+packed_stamp: Final = _PACKED.pack
 
 
 def new_stamp() -> int:
@@ -44,6 +57,17 @@ def new_stamp() -> int:
 def is_alive(stamp: int, current: int) -> bool:
     """Whether what carries `stamp` is there, and if only stale, where its tag has the `current` one by now."""
     return stamp >> _COUNT == current >> _COUNT
+
+
+def unpacked_stamp(data: bytes) -> int:
+    """Return the stamp that a script answered."""
+    stamp: int = _PACKED.unpack(data)[0]
+    return stamp
+
+
+def stamp_of(data: bytes | None) -> int | None:
+    """Return the stamp that is under a name of one; None for what is lost or none of ours."""
+    return unpacked_stamp(data) if data is not None and len(data) == STAMP_SIZE else None
 
 
 class KnownStamps:

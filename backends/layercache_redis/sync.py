@@ -27,7 +27,6 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import InvalidResponse, RedisError
 
 from layercache.inline import run
-from layercache_redis.commands import Steps
 from layercache_redis.driver import (
     ConnectionEnded,
     Servers,
@@ -38,7 +37,16 @@ from layercache_redis.driver import (
 )
 from layercache_redis.options import Place, RedisOptions
 from layercache_redis.topology import Topology
-from layercache_redis.wire import Command, Greeting, NotPrimary, Refusal, new_reader, packed, tls_context
+from layercache_redis.wire import (
+    Command,
+    Greeting,
+    NotPrimary,
+    Refusal,
+    Steps,
+    new_reader,
+    packed,
+    tls_context,
+)
 
 __all__ = ["SyncConnection", "SyncDriver"]
 

@@ -29,9 +29,8 @@ from typing import Any, Final
 from urllib.parse import unquote_to_bytes
 
 from layercache.spi import Listener
-from layercache_redis.commands import Steps
 from layercache_redis.names import Node, Streams
-from layercache_redis.wire import Command, Refusal
+from layercache_redis.wire import Command, Refusal, Steps
 
 __all__ = ["Tail"]
 

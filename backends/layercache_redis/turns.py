@@ -16,7 +16,8 @@ from redis.exceptions import RedisError
 
 from layercache.entry import Entry
 from layercache_redis.aio import AioDriver
-from layercache_redis.commands import Commands, Writing
+from layercache_redis.commands import Commands
+from layercache_redis.writes import Writing
 
 __all__ = ["JoinedSets"]
 
@@ -40,7 +41,7 @@ class JoinedSets:
 
     def _joined(self, key: str, entry: Entry) -> asyncio.Future[bool] | None:
         """Return what becomes whether `entry` was stored with the others of this turn; None where it does not join."""
-        if self._commands.is_spread:  # then it would share the fate of sets on other nodes, for no gain
+        if self._commands.setting.cluster:  # then it would share the fate of sets on other nodes, for no gain
             return None
         loop, turn = asyncio.get_running_loop(), self._own.turn
         if turn is not None and turn.loop is not loop:

@@ -7,9 +7,9 @@ after it are read all the same.
 from __future__ import annotations
 
 import ssl
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, TypeAlias, overload
+from typing import Any, Final, TypeAlias, TypeVar, overload
 
 from hiredis import Reader, pack_command
 from redis.exceptions import AuthenticationError, InvalidResponse, ResponseError
@@ -23,14 +23,20 @@ __all__ = [
     "NotPrimary",
     "Packed",
     "Refusal",
+    "Steps",
     "new_reader",
     "packed",
     "pattern",
     "tls_context",
 ]
 
+R = TypeVar("R")
+
 Command: TypeAlias = tuple[str | bytes | int, ...]
 
+Steps: TypeAlias = Generator[Sequence[Command], list[Any], R]
+"""An operation, whoever sends it: it yields commands that go in one round trip, is sent the list of their replies (an
+error as a `Refusal` in its place), and returns the result."""
 
 _OUTAGES: Final = frozenset({"LOADING", "MASTERDOWN", "CLUSTERDOWN", "BUSY"})
 

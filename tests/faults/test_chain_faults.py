@@ -216,7 +216,7 @@ def test_a_stamp_that_is_known_is_no_sign_that_the_server_answers_again(
         follow(cache)
         cache.set("k", 1, tags=["t"])
         far = cache._layer.space.layers()[-1].space
-        until(lambda: far.stamps(["t"]) and far._commands._stamps.get("t") is not None)
+        until(lambda: far.stamps(["t"]) and far._commands.known.get("t") is not None)
         with killed(own_server, None):  # type: ignore[arg-type]
             for _ in range(3):
                 cache.get("unknown")

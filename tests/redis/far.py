@@ -16,9 +16,10 @@ from layercache import Cache
 from layercache.codecs.normal import NormalForm
 from layercache.entry import MISSING, Entry, Stamps
 from layercache.spi import Lease
-from layercache_redis.commands import Commands, Steps
+from layercache_redis.commands import Commands
 from layercache_redis.space import RedisSpace
 from layercache_redis.stamps import KnownStamps
+from layercache_redis.wire import Steps
 
 FACES = ("sync", "async")
 
@@ -90,10 +91,10 @@ class Far:
         assert isinstance(space, RedisSpace)
         self.cache, self.space = Face(cache, runner), Leasing(space, runner)
         self.plain, self.log, self.commands = space, space.log.first, space._commands
-        self.known: KnownStamps = self.commands._stamps
-        self.names = self.commands._names
-        self.form = NormalForm(self.commands._pipeline.serializer)
-        self.stamp_at = self.commands._own_stamp
+        self.known: KnownStamps = self.commands.known
+        self.names = self.commands.names
+        self.form = NormalForm(self.commands.pipeline.serializer)
+        self.stamp_at = self.commands.calls.own_stamp
 
     def follow(self) -> Far:
         """Follow the log, and know the cache's stamp."""
@@ -114,10 +115,10 @@ class Far:
         self.log.tail.current_until = float("inf")
         return self
 
-    def process(self, *, trusts: bool = True) -> Commands:
+    def process(self, known: KnownStamps | None = None, *, trusts: bool = True) -> Commands:
         """The operations as another process has them, which hears nothing of the log but may trust what it learnt."""
         ours = self.commands
-        return Commands(ours._setting, ours._names, ours._pipeline, KnownStamps(lambda: trusts))
+        return Commands(ours.setting, ours.names, ours.pipeline, known or KnownStamps(lambda: trusts))
 
     def run(self, steps: Any) -> Any:
         """The result of an operation of such a process."""

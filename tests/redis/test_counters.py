@@ -46,7 +46,7 @@ def stages(codecs: str) -> list[Any]:
 def turned(cache: Cache[Any], codecs: str) -> Cache[Any]:
     """The cache, with the stage that settings do not know where `codecs` have it."""
     if codecs == "json, turned":
-        Far(cache).commands._pipeline.transforms["turned"] = Turned(None)
+        Far(cache).commands.pipeline.transforms["turned"] = Turned(None)
     return cache
 
 

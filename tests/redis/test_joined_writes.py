@@ -173,7 +173,7 @@ def test_tasks_that_begin_before_the_stamp_is_known_join_from_their_second_set_o
 
     async def main() -> int:
         await cache.aclear()  # so that there is a stamp
-        cache._layer.space._commands._stamps.forget()  # type: ignore[attr-defined]
+        cache._layer.space._commands.known.forget()  # type: ignore[attr-defined]
         before = server.info("commandstats")["cmdstat_evalsha"]["calls"]
         await asyncio.gather(*map(sets_of, range(tasks)))
         after: int = server.info("commandstats")["cmdstat_evalsha"]["calls"]

@@ -16,7 +16,9 @@ from layercache.entry import CACHE_TAG
 from layercache.spi import Lease
 from layercache.testing import ValkeyServer, every_order
 from layercache.testing.stepping import pause
-from layercache_redis.commands import STAMP_LIFE, Commands, _bucket
+from layercache_redis.commands import Commands
+from layercache_redis.marks import bucket_of
+from layercache_redis.stamping import STAMP_LIFE
 from layercache_redis.stamps import KnownStamps
 
 Opener = Callable[..., Cache[Any]]
@@ -25,7 +27,7 @@ Opener = Callable[..., Cache[Any]]
 def in_the_bucket_of(tag: str, *, same: bool) -> str:
     """Another tag, in the same bucket or not."""
     others = (f"other{number}" for number in count())
-    return next(other for other in others if (_bucket(other) == _bucket(tag)) is same)
+    return next(other for other in others if (bucket_of(other) == bucket_of(tag)) is same)
 
 
 NEIGHBOUR, STRANGER = in_the_bucket_of("t", same=True), in_the_bucket_of("t", same=False)
@@ -170,7 +172,7 @@ class TestMarks:
         far.space.invalidate(["t"])
 
         assert marks_at == far.names.values.split(":")[0].encode() + b":%marks:c"
-        assert server.hget(marks_at, _bucket("t")) == b"1"
+        assert server.hget(marks_at, bucket_of("t")) == b"1"
 
     def test_what_was_invalidated_while_memory_was_short_is_noted_too(self) -> None:
         with ValkeyServer() as server, redis.Redis.from_url(server.url) as client:
@@ -186,7 +188,7 @@ class TestMarks:
                 far.space.invalidate([STRANGER])  # makes them anew
                 client.config_set("maxmemory", 0)
 
-                assert client.hget(far.names.marks, _bucket(STRANGER)) == b"1"
+                assert client.hget(far.names.marks, bucket_of(STRANGER)) == b"1"
                 assert not loaded_by(far, lease, ["t"])
 
 
@@ -250,7 +252,7 @@ class Stage:
 
     def __init__(self, cache: Cache[Any], *, is_cluster: bool) -> None:
         self.far = Far(cache).stop_following()
-        self.setting = replace(self.far.commands._setting, cluster=is_cluster)
+        self.setting = replace(self.far.commands.setting, cluster=is_cluster)
         self.keys = count()
         # the scripts are loaded, and there are stamps and marks
         commands = self.process()
@@ -263,7 +265,7 @@ class Stage:
 
     def process(self) -> Commands:
         ours = self.far.commands
-        return Commands(self.setting, ours._names, ours._pipeline, KnownStamps(lambda: False))
+        return Commands(self.setting, ours.names, ours.pipeline, KnownStamps(lambda: False))
 
     async def stepped(self, steps: Generator[Any, Any, Any], order: int = 1) -> Any:
         """Drive an operation command by command; those of one round trip in order, or (-1) the other way round."""

@@ -548,7 +548,7 @@ def process(far: Far, knows: str) -> Commands:
     if knows == "the stamp":
         far.run(commands.stamps(["t"]))
     elif knows == "a former stamp":
-        commands._stamps.learn([(CACHE_TAG, 1)], 0)
+        commands.known.learn([(CACHE_TAG, 1)], 0)
     return commands
 
 

@@ -15,8 +15,9 @@ from worlds import follow
 from layercache import MISSING, Cache, Caches, KeyNotFound
 from layercache.core.changes import Increment
 from layercache.entry import CACHE_TAG
-from layercache_redis.commands import STAMP_LIFE, Commands
+from layercache_redis.commands import Commands
 from layercache_redis.names import log_name
+from layercache_redis.stamping import STAMP_LIFE
 from layercache_redis.stamps import KnownStamps, is_alive, new_stamp
 
 Opener = Callable[..., Cache[Any]]
@@ -119,8 +120,8 @@ def test_where_a_cluster_has_the_log_elsewhere_it_is_told_afterwards_which_it_wa
     far: Far, server_url: str, prefix: str
 ) -> None:
     ours = far.commands
-    setting = replace(ours._setting, cluster=True)
-    commands = Commands(setting, far.names, ours._pipeline, KnownStamps(lambda: True))
+    setting = replace(ours.setting, cluster=True)
+    commands = Commands(setting, far.names, ours.pipeline, KnownStamps(lambda: True))
     far.space.stamps(["t"])
     with redis.Redis.from_url(server_url) as client:
         client.set_response_callback("XRANGE", lambda reply, **_: reply)

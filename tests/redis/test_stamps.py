@@ -23,7 +23,7 @@ from layercache.core.changes import Add, Touch
 from layercache.entry import CACHE_TAG, Entry
 from layercache.inline import Chance
 from layercache.testing import ValkeyServer
-from layercache_redis.commands import STAMP_LIFE
+from layercache_redis.stamping import STAMP_LIFE
 from layercache_redis.stamps import KnownStamps, new_stamp
 from layercache_redis.wire import Refusal
 
@@ -275,7 +275,7 @@ class TestLost:
     def test_no_write_brings_it_back(self, far: Far, newcomer: Far, server: redis.Redis, write: str) -> None:
         """Not even of a process that believes the former one: it may have changed before it was lost."""
         believer = far.process()
-        believer._stamps.learn([(CACHE_TAG, self.former)], 0)
+        believer.known.learn([(CACHE_TAG, self.former)], 0)
 
         far.run(
             {
@@ -477,8 +477,8 @@ class TestOwnInvalidation:
 
     def test_another_heard_meanwhile_is_not_lost_whenever_it_is(self, far: Far) -> None:
         for look in range(8):
-            commands = far.process()
-            known = commands._stamps = Interrupted(look)
+            known = Interrupted(look)
+            commands = far.process(known)
             clearing = commands.clear()
             replies = far.exchange(next(clearing))
             if look == 0:
@@ -573,13 +573,13 @@ class TestMistakes:
         with pytest.raises(BackendError, match="BUSY"):
             adding.send([Refusal("BUSY Valkey is busy running a script.")])
 
-        assert commands._stamps.own() is None
+        assert commands.known.own() is None
 
     def test_nor_is_one_that_nobody_was_asked_about(self, far: Far) -> None:
         commands = far.process()
         assert far.run(commands.set_many({})) == []
 
-        assert commands._stamps.own() is None
+        assert commands.known.own() is None
 
 
 class TestKnown:
@@ -676,8 +676,8 @@ class Believing(RuleBasedStateMachine):
         super().__init__()
         with Caches({"backends": {"far": {"type": "redis"}}, "caches": {"c": {"backend": "far"}}}) as world:
             commands = Far(world["c"]).process()
-        self.commands, self.known = commands, commands._stamps
-        self.tags = {commands._names.stamp(tag): tag for tag in (CACHE_TAG, "t", "u")}
+        self.commands, self.known = commands, commands.known
+        self.tags = {commands.names.stamp(tag): tag for tag in (CACHE_TAG, "t", "u")}
         self.stamps: dict[str, list[int]] = {
             tag: [new_stamp()] for tag in self.tags.values()
         }  # all there were

@@ -38,12 +38,12 @@ class Node:
         return self.cache._layer.space.layers()[1].space
 
     def stamp(self, tag: str) -> bytes:
-        at: bytes = self.far._commands._names.stamp(tag)
+        at: bytes = self.far._commands.names.stamp(tag)
         return at
 
     @property
     def marks(self) -> bytes:
-        at: bytes = self.far._commands._names.marks
+        at: bytes = self.far._commands.names.marks
         return at
 
 

@@ -38,13 +38,14 @@ from layercache_memory import policy_named
 from layercache_memory.space import MemorySpace
 from layercache_memory.storage import Storage
 from layercache_redis.backend import _Heard
-from layercache_redis.commands import Commands, Setting, Steps
+from layercache_redis.calls import Setting
+from layercache_redis.commands import Commands
 from layercache_redis.names import Names, Node, Streams, log_name
 from layercache_redis.outages import Outages
 from layercache_redis.shards import _Several
 from layercache_redis.stamps import KnownStamps
 from layercache_redis.tail import Tail
-from layercache_redis.wire import Command
+from layercache_redis.wire import Command, Steps
 
 __all__ = ["MAX_STALENESS", "Fleet", "Member"]
 

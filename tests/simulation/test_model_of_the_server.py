@@ -20,12 +20,13 @@ from layercache.core.changes import Add
 from layercache.entry import MISSING, Entry, Stamps
 from layercache.registry import stage_named
 from layercache.spi import Lease
-from layercache_redis.commands import Commands, Setting, Steps
+from layercache_redis.calls import Setting
+from layercache_redis.commands import Commands
 from layercache_redis.names import Names, Node, log_name
 from layercache_redis.scripts import text_of
 from layercache_redis.stamps import KnownStamps
 from layercache_redis.tail import Tail
-from layercache_redis.wire import Command, Refusal
+from layercache_redis.wire import Command, Refusal, Steps
 
 _JSON = stage_named("json")
 _SERIALIZER: Any = _JSON(_JSON.Options())
@@ -113,7 +114,7 @@ class Both:
             case "follow", ():
                 self.run(self.tail.turn())
             case "lose", (tag,):
-                at = commands._names.stamp(tag)
+                at = commands.names.stamp(tag)
                 self._exchange([("UNLINK", at)])
             case _:
                 self.run(getattr(commands, name)(*words))
