@@ -27,8 +27,8 @@ from redis.exceptions import RedisError
 from layercache.errors import BackendError
 from layercache_redis.circuit import Circuit
 from layercache_redis.driver import (
-    ConnectionEnded,
     Servers,
+    before,
     forget_unsent,
     no_answer,
     translated,
@@ -38,8 +38,8 @@ from layercache_redis.options import Place
 from layercache_redis.topology import Topology
 from layercache_redis.wire import (
     Command,
+    ConnectionEnded,
     Greeting,
-    NotPrimary,
     Refusal,
     Steps,
     new_reader,
@@ -149,8 +149,8 @@ class _Connection(asyncio.Protocol):
                 if len(replies) == count:
                     owed.popleft()
                     answered = deadline
-                    if type(replies[0]) is Refusal and replies[0].is_outage:
-                        self._failed(replies[0], monotonic())
+                    if type(replies[0]) is Refusal and self.circuit is not None:
+                        self.circuit.refused(replies[0])
                     if not taker.done():
                         taker.set_result(replies)
                     self._replies = replies = []
@@ -224,12 +224,8 @@ class _Connection(asyncio.Protocol):
             taker.set_exception(error)
 
     def _failed(self, error: RedisError, began: float) -> None:
-        if self.circuit is None:
-            return
-        if isinstance(error, ConnectionEnded):
-            self.circuit.ended(self.made, error)
-        else:
-            self.circuit.failed(began, error)
+        if self.circuit is not None:
+            self.circuit.told(error, began, self.made)
 
 
 class _Pool:
@@ -290,15 +286,14 @@ class _Pool:
         done, _ = await asyncio.wait({opening}, timeout=deadline - monotonic())
         if not done:
             error: RedisError = no_answer(self._place)
-            self.circuit.failed(began, error)
+            self.circuit.told(error, began)
             raise error
         try:
             return opening.result()
         except asyncio.CancelledError:  # not ours: the loop is ending
             raise ConnectionEnded(f"the connection to {self._place} was given up") from None
         except RedisError as error:
-            if not isinstance(error, NotPrimary):
-                self.circuit.failed(began, error)
+            self.circuit.told(error, began)
             raise
 
     def _open(self) -> asyncio.Task[_Connection]:
@@ -515,8 +510,7 @@ class _Asking:
 
     async def sentinel(self, place: Place, command: Command) -> Any:
         self._servers.circuit(place).check()
-        # one that hangs leaves time for the next
-        deadline = monotonic() + max((self._deadline - monotonic()) / 2, 0.001)
+        deadline = before(self._deadline)
         connection = await connected(place, self._servers, self._servers.greeting(sentinel=True), deadline)
         try:
             (reply,) = await connection.ask(packed([command]), 1, monotonic(), deadline)

@@ -4,8 +4,8 @@
 
 Rules:
 1. It opens when a connection cannot be made; when an answer does not come in time and nothing that was sent later was
-   answered either (one slow answer is no outage); or when three connections end without an answer, each of them made
-   after the one before had ended.
+   answered either (one slow answer is no outage); when three connections end without an answer, each of them made after
+   the one before had ended; or when the server says that it can serve nobody (`Refusal.is_outage`).
 2. While open, calls raise `CircuitOpen` and touch no socket. Nobody who calls pays for the probe: a thread of
    its own asks, at once and then with back-off, at most `_LONGEST` apart.
 3. Before it closes, the thread that has probed brings the server up to date (`outages`); nobody else asks it until
@@ -22,8 +22,11 @@ from random import uniform
 from time import monotonic
 from typing import Final
 
+from redis.exceptions import RedisError
+
 from layercache.errors import CircuitOpen
 from layercache_redis.outages import Outages
+from layercache_redis.wire import ConnectionEnded, NotPrimary, Refusal
 
 __all__ = ["Circuit"]
 
@@ -71,6 +74,22 @@ class Circuit:
         """Raise `CircuitOpen` while it is."""
         if self.is_open and self._prober != threading.get_ident():
             raise CircuitOpen(self._backend, f"{self._place} is left alone while it fails: {self._reason}")
+
+    # -- told by the drivers
+
+    def told(self, error: RedisError, sent: float, made: float = 0.0) -> None:
+        """What was begun at `sent` failed, over a connection made at `made` if there was one (monotonic seconds)."""
+        if isinstance(error, NotPrimary):
+            return  # it answers, and sentinels will name another
+        if isinstance(error, ConnectionEnded):
+            self.ended(made, error)
+        else:
+            self.failed(sent, error)
+
+    def refused(self, refusal: Refusal) -> None:
+        """It answered so."""
+        if refusal.is_outage:
+            self._open(refusal)
 
     def answered(self, sent: float) -> None:
         """What was sent at `sent` (monotonic seconds) was answered."""

@@ -1,7 +1,11 @@
-"""What both drivers share: what belongs to one server, and which failures mean what.
+"""What both drivers share: what belongs to one server, and which failures there are.
 
 A failure is one of three, all errors of redis-py: `TimeoutError`, no answer in time; `ConnectionEnded`, a connection
-that had been made is gone; any other `ConnectionError`, none could be made.
+that had been made is gone; any other `ConnectionError`, none could be made. What each means for the server is for its
+`Circuit` to say, what for the caller for `translated`.
+
+An operation has one deadline, `timeout` after it began, whatever it takes: a connection, a sentinel's word, several
+round trips.
 """
 
 from __future__ import annotations
@@ -11,6 +15,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from struct import Struct
 from threading import Event
+from time import monotonic
 from typing import Any
 
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -21,15 +26,11 @@ from layercache.errors import BackendError, BackendTimeout
 from layercache_redis.circuit import Circuit
 from layercache_redis.options import Place, RedisOptions
 from layercache_redis.outages import Outages
-from layercache_redis.wire import Greeting, NotPrimary
+from layercache_redis.wire import ConnectionEnded, Greeting
 
-__all__ = ["ConnectionEnded", "Servers", "forget_unsent", "no_answer", "translated", "unreachable"]
+__all__ = ["Servers", "before", "forget_unsent", "no_answer", "translated", "unreachable"]
 
 _AT_ONCE = Struct("ii").pack(1, 0)
-
-
-class ConnectionEnded(RedisConnectionError):
-    """A connection that had been made is gone, and with it the answers that were owed."""
 
 
 class Servers:
@@ -60,8 +61,10 @@ class Servers:
 
     def doubt(self, began: float, error: RedisError) -> None:
         """What began at `began` failed on its way to a server, which sentinels may not even have named."""
-        if self.options.url.is_sentinel and not isinstance(error, ConnectionEnded | NotPrimary):
-            self.circuit(self.options.places()[0]).failed(began, error)
+        if self.options.url.is_sentinel and not isinstance(
+            error, ConnectionEnded
+        ):  # which was told as it ended
+            self.circuit(self.options.places()[0]).told(error, began)
 
     def greeting(self, *, sentinel: bool = False, part: str = "") -> Greeting:
         """Return what is said first; `part` distinguishes connections of other uses in CLIENT LIST."""
@@ -85,6 +88,11 @@ class Servers:
         self.outages.reset()
         for circuit in self._circuits.values():
             circuit.reset()
+
+
+def before(deadline: float) -> float:
+    """Return by when a sentinel has to answer: one that hangs leaves time for the next."""
+    return monotonic() + max((deadline - monotonic()) / 2, 0.001)
 
 
 def forget_unsent(connection: Any) -> None:

@@ -28,8 +28,8 @@ from redis.exceptions import InvalidResponse, RedisError
 
 from layercache.inline import run
 from layercache_redis.driver import (
-    ConnectionEnded,
     Servers,
+    before,
     forget_unsent,
     no_answer,
     translated,
@@ -39,8 +39,8 @@ from layercache_redis.options import Place, RedisOptions
 from layercache_redis.topology import Topology
 from layercache_redis.wire import (
     Command,
+    ConnectionEnded,
     Greeting,
-    NotPrimary,
     Refusal,
     Steps,
     new_reader,
@@ -253,14 +253,12 @@ class _Pool:
         except BaseException as error:  # a reply may still come, and would be taken for another's
             connection.abandon()
             self._uncount()
-            if isinstance(error, ConnectionEnded):
-                circuit.ended(connection.made, error)
-            elif isinstance(error, RedisError):
-                circuit.failed(began, error)
+            if isinstance(error, RedisError):
+                circuit.told(error, began, connection.made)
             raise
         circuit.answered(began)
-        if type(replies[0]) is Refusal and replies[0].is_outage:
-            circuit.failed(monotonic(), replies[0])
+        if type(replies[0]) is Refusal:
+            circuit.refused(replies[0])
         if closings != self._closings:
             self._drop(connection)
         else:
@@ -301,8 +299,8 @@ class _Pool:
             return self._connect(self._place, deadline)
         except BaseException as error:
             self._uncount()
-            if isinstance(error, RedisError) and not isinstance(error, NotPrimary):
-                self.circuit.failed(deadline - self._options.timeout, error)
+            if isinstance(error, RedisError):
+                self.circuit.told(error, deadline - self._options.timeout)
             raise
 
     def _drop(self, connection: SyncConnection) -> None:
@@ -426,8 +424,7 @@ class _Asking:
         servers = self._driver.servers
         if not self._probing:
             servers.circuit(place).check()
-        # one that hangs leaves time for the next
-        deadline = monotonic() + max((self._deadline - monotonic()) / 2, 0.001)
+        deadline = before(self._deadline)
         connection = self._driver.connect(place, deadline, servers.greeting(sentinel=True))
         try:
             (reply,) = connection.exchange(packed([command]), 1, deadline)

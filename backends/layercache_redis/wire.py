@@ -19,6 +19,7 @@ from layercache_redis.options import Place, RedisOptions
 
 __all__ = [
     "Command",
+    "ConnectionEnded",
     "Greeting",
     "NotPrimary",
     "Packed",
@@ -112,6 +113,10 @@ def packed(commands: Sequence[Command]) -> bytes:
     if type(commands) is Packed:
         return commands.data
     return _pack(commands[0]) if len(commands) == 1 else b"".join([_pack(command) for command in commands])
+
+
+class ConnectionEnded(RedisConnectionError):
+    """A connection that had been made is gone, and with it the answers that were owed."""
 
 
 class NotPrimary(RedisConnectionError):
