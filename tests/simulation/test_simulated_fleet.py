@@ -25,7 +25,7 @@ from layercache.core.outbox import Outbox
 from layercache.core.tickets import Ticket
 from layercache.entry import CACHE_TAG
 from layercache_chain.hearing import Hearing, Trust
-from layercache_redis.commands import Commands
+from layercache_redis.leases import Leases
 from layercache_redis.tail import Tail
 
 IN_CI = os.environ.get("CI") == "true"
@@ -122,14 +122,15 @@ def no_second_look() -> AbstractContextManager[Any]:
 
 
 def stamps_read_after_the_load() -> AbstractContextManager[Any]:
-    fill_many = Commands.fill_many
+    fill_many = Leases.fill_many
 
-    def late(commands: Commands, token: bytes, entries: Any) -> Generator[Any, Any, list[str]]:
+    def late(leases: Leases, token: bytes, entries: Any) -> Generator[Any, Any, list[str]]:
         for entry in entries.values():
-            entry.stamps = yield from commands.stamps([tag for tag, _ in entry.stamps if tag != CACHE_TAG])
-        return (yield from fill_many(commands, token, entries))
+            tags = [tag for tag, _ in entry.stamps if tag != CACHE_TAG]
+            entry.stamps = yield from leases._stamping.stamps(tags)
+        return (yield from fill_many(leases, token, entries))
 
-    return patch.object(Commands, "fill_many", late)
+    return patch.object(Leases, "fill_many", late)
 
 
 def no_outbox() -> AbstractContextManager[Any]:
