@@ -253,9 +253,11 @@ class BackendError(CacheError):
 
     Attributes:
         in_doubt: whether it may have done what it was asked for all the same.
+        refused: whether it answered that it would not.
     """
 
     in_doubt: bool = True
+    refused: bool = False
 
     def __init__(self, backend: str, problem: str) -> None:
         super().__init__(f"backend {backend!r}: {problem}")

@@ -176,5 +176,7 @@ class Calls:
     def checked(self, reply: Any) -> Any:
         """Return `reply`; raise `BackendError` for what the server refused."""
         if isinstance(reply, Refusal):
-            raise BackendError(self.setting.backend, f"the server refused: {reply}") from reply
+            refusal = BackendError(self.setting.backend, f"the server refused: {reply}")
+            refusal.refused = True
+            raise refusal from reply
         return reply

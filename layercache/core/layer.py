@@ -29,24 +29,28 @@ D = TypeVar("D")
 class Health:
     """Whether a backend answers, for all caches that use it; logged once when that ends and once when it begins anew.
 
+    A store may refuse all but reads, as one that is full does, or a replica. Then that it answers these says nothing:
+    it began with something else, and ends with something else.
+
     Attributes:
-        degraded: whether the last operation failed.
+        degraded: whether it fails.
     """
 
-    __slots__ = ("_name", "degraded")
+    __slots__ = ("_name", "_only_reads", "degraded")
 
     def __init__(self, name: str) -> None:
-        self._name, self.degraded = name, False
+        self._name, self.degraded, self._only_reads = name, False, False
 
-    def failed(self, error: BackendError, *, forgiven: bool) -> None:
+    def failed(self, error: BackendError, *, forgiven: bool, is_read: bool = False) -> None:
+        self._only_reads = self._only_reads or (error.refused and not is_read)
         if not self.degraded:
             self.degraded = True
             serving = "; serving without it" if forgiven else ""
             log.warning("layer %r failed%s: %s", self._name, serving, error)
 
-    def answers(self) -> None:
-        if self.degraded:
-            self.degraded = False
+    def answers(self, *, is_read: bool = False) -> None:
+        if self.degraded and not (is_read and self._only_reads):
+            self.degraded = self._only_reads = False
             log.warning("layer %r answers again", self._name)
 
 
@@ -120,7 +124,9 @@ class Layer:
         if outbox is not None:
             past, wanted = outbox.tags(), [key for key in keys if not outbox.withholds(key)]
         if wanted:
-            found = await self.tried(port, self.read_times, port.read_many(self.space, wanted), found)
+            found = await self.tried(
+                port, self.read_times, port.read_many(self.space, wanted), found, is_read=True
+            )
         if outbox is not None:
             found = {key: entry for key, entry in found.items() if not outbox.withholds(key, entry, past)}
         now = port.now()
@@ -133,11 +139,11 @@ class Layer:
         """As `read`, for who only wants to know: it counts neither a hit nor a miss."""
         outbox = self.outbox
         if outbox is None:
-            return await self.tried(port, self.read_times, port.read(self.space, key), None)
+            return await self.tried(port, self.read_times, port.read(self.space, key), None, is_read=True)
         if outbox.withholds(key):
             return None
         past = outbox.tags()
-        entry = await self.tried(port, self.read_times, port.read(self.space, key), None)
+        entry = await self.tried(port, self.read_times, port.read(self.space, key), None, is_read=True)
         return None if entry is None or outbox.withholds(key, entry, past) else entry
 
     # -- writing
@@ -249,6 +255,7 @@ class Layer:
         *,
         owed: Owed | None = None,
         in_doubt: bool = False,
+        is_read: bool = False,
         is_write: bool = False,
         strict: bool = False,
     ) -> R | D:
@@ -256,6 +263,7 @@ class Layer:
 
         Args:
             owed: where it fails; with `in_doubt`, only where it may have been done all the same.
+            is_read: whether a store that refuses all else answers it.
             is_write: whether it is counted among those.
             strict: raise what it fails with although that is forgiven.
         """
@@ -268,7 +276,7 @@ class Layer:
             if owed is not None and self.outbox is not None and (error.in_doubt or not in_doubt):
                 self.outbox.owe(owed)
             self.write_errors += is_write
-            self._failed(error)
+            self._failed(error, is_read=is_read)
             if strict:
                 raise
             return otherwise
@@ -279,13 +287,13 @@ class Layer:
                 if times.heard is not None:
                     times.heard(began, seconds, failed)
         if self.health.degraded:
-            self.health.answers()
+            self.health.answers(is_read=is_read)
         return result
 
-    def _failed(self, error: BackendError) -> None:
+    def _failed(self, error: BackendError, *, is_read: bool = False) -> None:
         self.errors += 1
         if self.space.is_out or not isinstance(error, CircuitOpen):  # else it was said while the outage ended
-            self.health.failed(error, forgiven=self.forgiving)
+            self.health.failed(error, forgiven=self.forgiving, is_read=is_read)
         if not self.forgiving:
             raise error
 

@@ -262,6 +262,30 @@ class TestOutage:
         assert [record.message for record in caplog.records][1:] == ["layer 'far' answers again"]
         assert cache.stats().layers[1].degraded is False
 
+    def test_of_a_server_that_refuses_writes_alone_reads_do_not_say_that_it_ended(
+        self, own_server: ValkeyServer, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        with Caches(settings(own_server.url)) as world:
+            cache = world["default"]
+            cache.set("known", 1)
+            own_server.ask("CONFIG", "SET", "maxmemory-policy", "noeviction")
+            with caplog.at_level(logging.INFO, "layercache.layer"):
+                own_server.ask("CONFIG", "SET", "maxmemory", 1)
+                for number in range(3):
+                    cache.set(f"k{number}", 1)
+                    cache.get(f"unknown {number}")
+                    assert cache.get_or_set(f"loaded {number}", lambda: 1) == 1
+                assert [record.message.split(":")[0] for record in caplog.records] == [
+                    "layer 'far' failed; serving without it"
+                ]
+                assert cache.stats().layers[1].degraded
+
+                own_server.ask("CONFIG", "SET", "maxmemory", 0)
+                cache.set("k", 1)
+
+            assert [record.message for record in caplog.records][1:] == ["layer 'far' answers again"]
+            assert not cache.stats().layers[1].degraded
+
     def test_alone_the_backend_says_so(self, world: Caches, outage: Any) -> None:
         with pytest.raises(BackendError):
             world["far"].get("k")
