@@ -42,10 +42,10 @@ class Commands:
         marks = Marks(calls)
         stamping = Stamping(calls, known, marks)
         dictionaries = KnownDictionaries(calls, pipeline.dictionaries)
-        reads = self._reads = Reads(calls, pipeline, known, stamping, dictionaries)
-        writes = Writes(calls, pipeline, known, stamping, dictionaries)
-        updates = Updates(calls, pipeline, known, stamping, dictionaries, reads, writes)
-        leases = Leases(calls, known, stamping, dictionaries, reads, writes)
+        reads = self._reads = Reads(pipeline, stamping, dictionaries)
+        writes = Writes(pipeline, stamping, dictionaries)
+        updates = Updates(pipeline, stamping, dictionaries, reads, writes)
+        leases = Leases(stamping, dictionaries, reads, writes)
 
         self.get, self.get_many = reads.get, reads.get_many
         self.set, self.set_many = writes.set, writes.set_many

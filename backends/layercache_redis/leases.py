@@ -17,13 +17,13 @@ from typing import Final, Literal
 
 from layercache.entry import CACHE_TAG, Entry
 from layercache.spi import Lease
-from layercache_redis.calls import Calls, Taken
+from layercache_redis.calls import Taken
 from layercache_redis.dictionaries import KnownDictionaries
 from layercache_redis.marks import mark_of
 from layercache_redis.reads import Reads
 from layercache_redis.scripts import FILL, LEASE, RELEASE, STAMP
 from layercache_redis.stamping import Stamping, longest_of
-from layercache_redis.stamps import KnownStamps, new_stamp, stamp_of, unpacked_stamp
+from layercache_redis.stamps import new_stamp, stamp_of, unpacked_stamp
 from layercache_redis.wire import Command, Steps
 from layercache_redis.writes import Writes
 
@@ -40,18 +40,11 @@ class Leases:
     """The leases of one cache."""
 
     def __init__(
-        self,
-        calls: Calls,
-        known: KnownStamps,
-        stamping: Stamping,
-        dictionaries: KnownDictionaries,
-        reads: Reads,
-        writes: Writes,
+        self, stamping: Stamping, dictionaries: KnownDictionaries, reads: Reads, writes: Writes
     ) -> None:
-        self._calls, self._names = calls, calls.names
-        self._known, self._stamping, self._dictionaries = known, stamping, dictionaries
-        self._reads, self._writes = reads, writes
-        self._now = calls.setting.now
+        self._stamping, self._dictionaries, self._reads, self._writes = stamping, dictionaries, reads, writes
+        self._calls, self._known = stamping.calls, stamping.known
+        self._names, self._now = self._calls.names, self._calls.setting.now
 
     def lease_many(
         self, keys: Sequence[str], token: bytes, seconds: float, after: float, tags: Sequence[str]

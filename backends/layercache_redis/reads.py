@@ -14,10 +14,9 @@ from layercache.codecs.dictionaries import UnknownDictionary
 from layercache.codecs.pipeline import Pipeline
 from layercache.entry import CACHE_TAG, Entry
 from layercache.errors import DecodeError
-from layercache_redis.calls import Calls
 from layercache_redis.dictionaries import KnownDictionaries
 from layercache_redis.stamping import Stamping
-from layercache_redis.stamps import KnownStamps, is_alive
+from layercache_redis.stamps import is_alive
 from layercache_redis.wire import Packed, Refusal, Steps, packed, pattern
 
 __all__ = ["Reads"]
@@ -34,21 +33,14 @@ class Reads:
         foreign: how often something under a key of ours was not ours.
     """
 
-    def __init__(
-        self,
-        calls: Calls,
-        pipeline: Pipeline,
-        known: KnownStamps,
-        stamping: Stamping,
-        dictionaries: KnownDictionaries,
-    ) -> None:
-        self._calls, self._names, self._pipeline = calls, calls.names, pipeline
-        self._known, self._stamping, self._dictionaries = known, stamping, dictionaries
-        self._now = calls.setting.now
+    def __init__(self, pipeline: Pipeline, stamping: Stamping, dictionaries: KnownDictionaries) -> None:
+        self._pipeline, self._stamping, self._dictionaries = pipeline, stamping, dictionaries
+        self._calls, self._known = stamping.calls, stamping.known
+        self._names, self._now = self._calls.names, self._calls.setting.now
         self.most_bytes = pipeline.max_value_bytes + _HEAD_BYTES
         # not GET: of what is longer than anything of ours no more than that comes over the wire
         self._reading = pattern("GETRANGE", None, 0, self.most_bytes) + pattern("PTTL", None)
-        self._asking_stamp = packed([("GET", calls.own_stamp)])
+        self._asking_stamp = packed([("GET", self._calls.own_stamp)])
         self.foreign = 0
 
     def get(self, key: str) -> Steps[Entry | None]:

@@ -25,50 +25,49 @@ _MOST_TAGS: Final = 10_000
 class Stamping:
     """The stamps of one cache and its tags.
 
-    Args:
+    Attributes:
         known: those that need not be asked for.
     """
 
     def __init__(self, calls: Calls, known: KnownStamps, marks: Marks) -> None:
-        self._calls, self._known, self._marks = calls, known, marks
+        self.calls, self.known, self._marks = calls, known, marks
         self._names, self._now = calls.names, calls.setting.now
-        self._lasting: dict[
-            str, tuple[int, float]
-        ] = {}  # by tag: a stamp, and until when it is known to live
+        # by tag: a stamp, and until when it is known to live
+        self._lasting: dict[str, tuple[int, float]] = {}
 
     # -- for reads
 
     def stamps(self, tags: Sequence[str]) -> Steps[Stamps]:
         """Return the current stamps of the cache and of `tags`, for an entry whose load begins now."""
         wanted = [CACHE_TAG, *tags]
-        version = self._known.version
-        unknown = [tag for tag in wanted if self._known.get(tag) is None]
-        found = {tag: known for tag in wanted if (known := self._known.get(tag)) is not None}
+        version = self.known.version
+        unknown = [tag for tag in wanted if self.known.get(tag) is None]
+        found = {tag: known for tag in wanted if (known := self.known.get(tag)) is not None}
         if unknown:
-            commands = [self._calls.stamp_script(STAMP, tag, new_stamp(), "") for tag in unknown]
-            replies = yield from self._calls.evaluated(commands)
+            commands = [self.calls.stamp_script(STAMP, tag, new_stamp(), "") for tag in unknown]
+            replies = yield from self.calls.evaluated(commands)
             for tag, reply in zip(unknown, replies, strict=True):
-                found[tag] = unpacked_stamp(self._calls.checked(reply))
-            self._known.learn([(tag, found[tag]) for tag in unknown], version)
+                found[tag] = unpacked_stamp(self.calls.checked(reply))
+            self.known.learn([(tag, found[tag]) for tag in unknown], version)
         return tuple((tag, found[tag]) for tag in wanted)
 
     def current(self, tags: Iterable[str]) -> Steps[dict[str, int | None]]:
         """Return what stamps `tags` have, None for those that are lost; one round trip where some are unknown."""
-        version = self._known.version
-        current: dict[str, int | None] = {tag: self._known.get(tag) for tag in tags}
+        version = self.known.version
+        current: dict[str, int | None] = {tag: self.known.get(tag) for tag in tags}
         unknown = [tag for tag, stamp in current.items() if stamp is None]
         if unknown:
             replies = yield [("GET", self._names.stamp(tag)) for tag in unknown]
             for tag, reply in zip(unknown, replies, strict=True):
-                current[tag] = stamp_of(self._calls.string(reply))
-            self._known.learn([(tag, stamp) for tag in unknown if (stamp := current[tag])], version)
+                current[tag] = stamp_of(self.calls.string(reply))
+            self.known.learn([(tag, stamp) for tag in unknown if (stamp := current[tag])], version)
         return current
 
     def learnt(self, reply: Any, version: int) -> int | None:
         """Return the cache's own stamp, as the server said in `reply` to what was asked at `version`."""
-        stamp = stamp_of(self._calls.string(reply))
+        stamp = stamp_of(self.calls.string(reply))
         if stamp is not None:
-            self._known.learn([(CACHE_TAG, stamp)], version)
+            self.known.learn([(CACHE_TAG, stamp)], version)
         return stamp
 
     # -- for writes
@@ -76,8 +75,8 @@ class Stamping:
     def to_write(self, own: int | None = None) -> Steps[Taken]:
         """Return what to take for the cache's stamp. Where it is not known, a new one is proposed, which the script
         refuses if there is another; in a cluster the script cannot see it, so it is asked for."""
-        version, own = self._known.version, own or self._known.own()
-        if own is None and self._calls.cluster:
+        version, own = self.known.version, own or self.known.own()
+        if own is None and self.calls.cluster:
             ((_, own),) = yield from self.stamps([])
         if own is not None:
             return Taken(own, new_stamp(), version)
@@ -88,13 +87,13 @@ class Stamping:
         """Return what to take for the stamp after a script has said that it is not what was `taken` for it."""
         current = unpacked_stamp(reply)
         # known from now on: of many tasks that begin at once, each would else make the others forget it again
-        self._known.learn([(CACHE_TAG, current)], taken.version)
-        return Taken(current, new_stamp(), self._known.version)
+        self.known.learn([(CACHE_TAG, current)], taken.version)
+        return Taken(current, new_stamp(), self.known.version)
 
     def learn_taken(self, taken: Taken) -> None:
         """A script has stored what carries that stamp, so it is the current one."""
-        if self._known.own() != taken.stamp:
-            self._known.learn([(CACHE_TAG, taken.stamp)], taken.version)
+        if self.known.own() != taken.stamp:
+            self.known.learn([(CACHE_TAG, taken.stamp)], taken.version)
 
     # -- new ones
 
@@ -108,32 +107,32 @@ class Stamping:
         if not tags:
             return
         for tag in tags:
-            self._known.forget(tag)
-        version = self._known.version
+            self.known.forget(tag)
+        version = self.known.version
         fresh = {tag: new_stamp() for tag in tags}
         yield from self._marks.note(tags, "1")
         counts = [b"1" if soft and tag != CACHE_TAG else b"" for tag in fresh]
         commands = [
-            self._calls.stamp_script(
+            self.calls.stamp_script(
                 INVALIDATE, tag, stamp, "", self._names.in_log(tag), bucket_of(tag), count
             )
             for (tag, stamp), count in zip(fresh.items(), counts, strict=True)
         ]
-        replies = yield from self._calls.evaluated(commands)
-        given = {tag: self._calls.checked(reply) for tag, reply in zip(fresh, replies, strict=True)}
+        replies = yield from self.calls.evaluated(commands)
+        given = {tag: self.calls.checked(reply) for tag, reply in zip(fresh, replies, strict=True)}
         yield from self._marks.note(tags, "0")
-        if self._calls.cluster:
+        if self.calls.cluster:
             pairs: list[tuple[bytes, bytes]] = []
             for tag, stamp in given.items():
                 kind = b"t" if stamp == packed_stamp(fresh[tag]) else b"o"
                 pairs += [(kind, self._names.in_log(tag)), (b"s", stamp)]
-            (reply,) = yield [self._calls.log_entry(self._names.stamp(tags[0]), pairs)]
-            self._calls.checked(reply)
+            (reply,) = yield [self.calls.log_entry(self._names.stamp(tags[0]), pairs)]
+            self.calls.checked(reply)
         # what others fetched meanwhile may be the former stamps
         known = {tag: unpacked_stamp(stamp) for tag, stamp in given.items()}
         for tag, now in known.items():
-            self._known.forget(tag, unless=now)
-        self._known.learn(known.items(), version + len(known))
+            self.known.forget(tag, unless=now)
+        self.known.learn(known.items(), version + len(known))
 
     # -- how long they live
 
@@ -153,13 +152,13 @@ class Stamping:
         if not short:
             return
         commands = [
-            self._calls.stamp_script(STAMP, tag, new_stamp(), _life(px))
+            self.calls.stamp_script(STAMP, tag, new_stamp(), _life(px))
             for tag in short
-            if self._calls.cluster or tag != CACHE_TAG
+            if self.calls.cluster or tag != CACHE_TAG
         ]
         if commands:
-            for reply in (yield from self._calls.evaluated(commands)):
-                self._calls.checked(reply)
+            for reply in (yield from self.calls.evaluated(commands)):
+                self.calls.checked(reply)
         self.seen_to_last(short, px, now)
 
     def seen_to_last(self, stamps: Mapping[str, int], px: int, now: float) -> None:

@@ -16,12 +16,11 @@ from layercache.codecs.pipeline import Pipeline
 from layercache.core.changes import Add, Increment, Touch
 from layercache.entry import CACHE_TAG, Entry
 from layercache.spi import Change
-from layercache_redis.calls import Calls, Taken
+from layercache_redis.calls import Taken
 from layercache_redis.dictionaries import KnownDictionaries
 from layercache_redis.reads import Reads
 from layercache_redis.scripts import ADD, INCREMENT, SWAP, TOUCH, Script
 from layercache_redis.stamping import Stamping
-from layercache_redis.stamps import KnownStamps
 from layercache_redis.wire import Steps
 from layercache_redis.writes import Writes
 
@@ -33,18 +32,15 @@ class Updates:
 
     def __init__(
         self,
-        calls: Calls,
         pipeline: Pipeline,
-        known: KnownStamps,
         stamping: Stamping,
         dictionaries: KnownDictionaries,
         reads: Reads,
         writes: Writes,
     ) -> None:
-        self._calls, self._names = calls, calls.names
-        self._known, self._stamping, self._dictionaries = known, stamping, dictionaries
-        self._reads, self._writes = reads, writes
-        self._now = calls.setting.now
+        self._stamping, self._dictionaries, self._reads, self._writes = stamping, dictionaries, reads, writes
+        self._calls, self._known = stamping.calls, stamping.known
+        self._names, self._now = self._calls.names, self._calls.setting.now
         self._is_sealed = bool(pipeline.seals)
         # with JSON an int is its digits, which the server can add to
         digits = pipeline.serializer.name == "json"

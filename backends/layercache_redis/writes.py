@@ -14,11 +14,10 @@ from typing import Any, Final
 from layercache.codecs.frame import BadFrame, unpack_stamps
 from layercache.codecs.pipeline import Pipeline
 from layercache.entry import CACHE_TAG, Entry, Stamps
-from layercache_redis.calls import Calls
 from layercache_redis.dictionaries import KnownDictionaries
 from layercache_redis.scripts import DELETE, SET
 from layercache_redis.stamping import Stamping, longest_of
-from layercache_redis.stamps import KnownStamps, is_alive, new_stamp, packed_stamp
+from layercache_redis.stamps import is_alive, new_stamp, packed_stamp
 from layercache_redis.wire import Packed, Refusal, Steps, pattern
 
 __all__ = ["Writes", "Writing"]
@@ -54,17 +53,10 @@ class Writing:
 class Writes:
     """The writes of one cache."""
 
-    def __init__(
-        self,
-        calls: Calls,
-        pipeline: Pipeline,
-        known: KnownStamps,
-        stamping: Stamping,
-        dictionaries: KnownDictionaries,
-    ) -> None:
-        self._calls, self._names, self._pipeline = calls, calls.names, pipeline
-        self._known, self._stamping, self._dictionaries = known, stamping, dictionaries
-        self._now = calls.setting.now
+    def __init__(self, pipeline: Pipeline, stamping: Stamping, dictionaries: KnownDictionaries) -> None:
+        self._pipeline, self._stamping, self._dictionaries = pipeline, stamping, dictionaries
+        self._calls, self._known = stamping.calls, stamping.known
+        self._names, self._now = self._calls.names, self._calls.setting.now
         self._set_pattern = lru_cache(_PATTERNS)(self._new_set_pattern)
 
     def set(self, key: str, entry: Entry) -> Steps[bool]:
