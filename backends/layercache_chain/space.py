@@ -66,22 +66,21 @@ class ChainSpace(LeasingKeySpace):
         outboxes = [layer.outbox for layer in self._layers if layer.outbox is not None]
         return any(outbox.owes(keys, tags) for outbox in outboxes)
 
-    def _asked(self, port: Port) -> Sequence[Layer]:
-        """Return the layers that may be asked now."""
+    def _asked(self, port: Port) -> tuple[Sequence[Layer], Sequence[Layer]]:
+        """Return the layers that may be asked now, and those that are passed over, to be filled all the same."""
         if port.now() < self._trust.until:
-            return self._layers
+            return self._layers, ()
         for layer in self._nearer:
             layer.bypasses += 1
-        return self._layers[-1:]
+        return (self._farthest,), self._nearer
 
     # -- reading: nearest first
 
     async def _read(self, port: Port, key: str) -> Entry | None:
         """Return the nearest entry of `key` that is fresh, else the latest there is."""
         found: Entry | None = None
-        asked = self._asked(port)
-        # for each layer that is nearer than the one that is asked
-        opened = [layer.tickets.open(key) for layer in self._nearer if len(asked) == 1]
+        asked, passed = self._asked(port)
+        opened = [layer.tickets.open(key) for layer in passed]  # for each that is nearer than the one asked
         try:
             for layer in asked:
                 entry = await layer.read(port, key)
@@ -99,12 +98,9 @@ class ChainSpace(LeasingKeySpace):
     async def _read_many(self, port: Port, keys: Sequence[str]) -> dict[str, Entry]:
         """As `_read`, of all `keys`."""
         found: dict[str, Entry] = {}
-        asked = self._asked(port)
-        passed = self._nearer if len(asked) == 1 else []
-        opened = {
-            key: [layer.tickets.open(key) for layer in passed] for key in keys
-        }  # of what is still wanted
-        tickets = dict(opened)
+        asked, passed = self._asked(port)
+        tickets = {key: [layer.tickets.open(key) for layer in passed] for key in keys}
+        opened = dict(tickets)  # of what is still wanted
         try:
             for layer in asked:
                 here = await layer.read_many(port, list(opened))
