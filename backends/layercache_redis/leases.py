@@ -21,9 +21,9 @@ from layercache_redis.calls import Taken
 from layercache_redis.dictionaries import KnownDictionaries
 from layercache_redis.marks import mark_of
 from layercache_redis.reads import Reads
-from layercache_redis.scripts import FILL, LEASE, RELEASE, STAMP
+from layercache_redis.scripts import FILL, LEASE, RELEASE
 from layercache_redis.stamping import Stamping, longest_of
-from layercache_redis.stamps import new_stamp, stamp_of, unpacked_stamp
+from layercache_redis.stamps import new_stamp, stamp_of
 from layercache_redis.wire import Command, Steps
 from layercache_redis.writes import Writes
 
@@ -60,36 +60,28 @@ class Leases:
         pending = list(keys)
         while pending:
             taken = yield from self._stamping.to_write()
-            version = self._known.version
-            unknown = [tag for tag in tags if self._known.get(tag) is None]
-            known = {tag: stamp for tag in tags if (stamp := self._known.get(tag)) is not None}
-            asked = [
+            wanted, asking = self._stamping.wanted(tags)
+            leasing = [
                 self._calls.script(LEASE, [ats[key]], taken, "", token, px, beyond, useless[key])
                 for key in pending
             ]
-            asked += [self._calls.stamp_script(STAMP, tag, new_stamp(), "") for tag in unknown]
-            *replies, marks = yield from self._calls.evaluated(
-                [*asked, ("HMGET", self._names.marks, "*", "n")]
-            )
-            for tag, reply in zip(unknown, replies[len(pending) :], strict=True):
-                known[tag] = unpacked_stamp(self._calls.checked(reply))
-            self._known.learn([(tag, known[tag]) for tag in unknown], version)
+            marks: Command = ("HMGET", self._names.marks, "*", "n")
+            *replies, noted = yield from self._calls.evaluated([*leasing, *asking, marks])
+            current = self._stamping.found(wanted, replies[len(pending) :])
             again: list[str] = []
             for key, reply in zip(pending, replies, strict=False):
-                state, frame, left, current = self._calls.checked(reply)
-                own = self._stamping.learnt(current, taken.version)
+                state, frame, left, stamp = self._calls.checked(reply)
+                own = self._stamping.learnt(stamp, taken.version)
                 assert own is not None
-                (entry,) = (
-                    (yield from self._reads.living([ats[key]], [frame], [left], own)) if frame else (None,)
-                )
+                entry = (yield from self._reads.entry(ats[key], frame, left, own)) if frame else None
                 if state == b"fresh" and (entry is None or entry.fresh_until <= self._now()):
                     useless[key] = frame[-4:]  # altered, or its tags are not current
                     if entry is not None:
                         stale[key] = entry
                     again.append(key)
                     continue
-                stamps = ((CACHE_TAG, own), *((tag, known[tag]) for tag in tags))
-                leases[key] = Lease(_STATES[state], entry or stale.get(key), stamps, mark_of(marks), token)
+                stamps = ((CACHE_TAG, own), *((tag, current[tag]) for tag in tags))
+                leases[key] = Lease(_STATES[state], entry or stale.get(key), stamps, mark_of(noted), token)
             pending = again
         return leases
 
@@ -101,30 +93,24 @@ class Leases:
             return []
         yield from self._dictionaries.learn_in_use()
         version = self._known.version
-        commands: list[Command] = []
-        for key, entry in entries.items():
-            at, px = self._names.value(key), self._writes.px(entry)
-            taken = Taken(dict(entry.stamps)[CACHE_TAG], new_stamp(), version)
-            frame, life = (
-                self._writes.frame(entry, at, taken.stamp),
-                self._stamping.prolonged(taken.stamp, px),
-            )
-            commands.append(self._calls.script(FILL, [at], taken, life, token, frame, px))
+        filling = [self._filling(token, key, entry, version) for key, entry in entries.items()]
         carried = {
             tag: stamp for entry in entries.values() for tag, stamp in entry.stamps if tag != CACHE_TAG
         }
         looks: list[Command] = [("GET", self._names.stamp(tag)) for tag in carried]
         if self._calls.cluster and looks:  # in no order else, as they go to several servers
-            replies = yield from self._calls.evaluated(commands)
+            replies = yield from self._calls.evaluated(filling)
             replies += yield looks
         else:
-            replies = yield from self._calls.evaluated([*commands, *looks])
-        stored = [key for key, reply in zip(entries, replies, strict=False) if reply == 1]
+            replies = yield from self._calls.evaluated([*filling, *looks])
+        stored = {
+            key: entry for (key, entry), reply in zip(entries.items(), replies, strict=False) if reply == 1
+        }
         if stored:
-            stamps = dict.fromkeys(pair for key in stored for pair in entries[key].stamps)
-            longest = longest_of([self._writes.px(entries[key]) for key in stored])
+            stamps = dict.fromkeys(pair for entry in stored.values() for pair in entry.stamps)
+            longest = longest_of([self._writes.px(entry) for entry in stored.values()])
             yield from self._writes.stored([self._names.value(key) for key in stored], tuple(stamps), longest)
-        now = [stamp_of(self._calls.string(reply)) for reply in replies[len(commands) :]]
+        now = [stamp_of(self._calls.string(reply)) for reply in replies[len(filling) :]]
         gone = {tag for (tag, stamp), current in zip(carried.items(), now, strict=True) if stamp != current}
         for tag in gone:
             self._known.forget(tag)  # sooner than the log says so
@@ -133,6 +119,13 @@ class Leases:
             for (key, entry), reply in zip(entries.items(), replies, strict=False)
             if self._calls.checked(reply) != 1 or any(tag in gone for tag, _ in entry.stamps)
         ]
+
+    def _filling(self, token: bytes, key: str, entry: Entry, version: int) -> Command:
+        at, px = self._names.value(key), self._writes.px(entry)
+        taken = Taken(dict(entry.stamps)[CACHE_TAG], new_stamp(), version)
+        frame = self._writes.frame(entry, at, taken.stamp)
+        life = self._stamping.prolonged(taken.stamp, px)
+        return self._calls.script(FILL, [at], taken, life, token, frame, px)
 
     def release_many(self, keys: Sequence[str], token: bytes, seconds: float) -> Steps[None]:
         """Give leases back; or keep them, so that nobody loads, for so long."""

@@ -55,13 +55,13 @@ class Reads:
         if px == -2:
             return None
         try:
-            entry = self._entry(at, frame, px, own)
+            entry = self._decoded(at, frame, px, own)
         except UnknownDictionary:
             entry = None
         else:
             if entry is None or len(entry.stamps) == 1:
                 return entry
-        return (yield from self.living([at], [frame], [px], own))[0]
+        return (yield from self.entry(at, frame, px, own))
 
     def get_many(self, keys: Sequence[str]) -> Steps[dict[str, Entry]]:
         """For each key the frame, and what the server leaves it to live."""
@@ -77,6 +77,12 @@ class Reads:
             own = self._stamping.learnt(replies.pop(), version)
         living = yield from self.living(ats, replies[::2], replies[1::2], own)
         return {key: entry for key, entry in zip(keys, living, strict=True) if entry is not None}
+
+    def entry(
+        self, at: bytes, frame: Any, px: Any, own: int | None, *, are_current: bool = False
+    ) -> Steps[Entry | None]:
+        """As `living`, of the one key at `at`."""
+        return (yield from self.living([at], [frame], [px], own, are_current=are_current))[0]
 
     def living(
         self,
@@ -95,7 +101,7 @@ class Reads:
         """
         try:
             entries = [
-                self._entry(at, frame, px, own) for at, frame, px in zip(ats, frames, pxs, strict=True)
+                self._decoded(at, frame, px, own) for at, frame, px in zip(ats, frames, pxs, strict=True)
             ]
         except UnknownDictionary as unknown:
             yield from self._dictionaries.learn(unknown.id)
@@ -106,7 +112,7 @@ class Reads:
         current = yield from self._stamping.current(tag for entry in tagged for tag, _ in entry.stamps[1:])
         return [None if entry is None else _by_tags(entry, current) for entry in entries]
 
-    def _entry(self, at: bytes, frame: Any, px: Any, own: int | None) -> Entry | None:
+    def _decoded(self, at: bytes, frame: Any, px: Any, own: int | None) -> Entry | None:
         """Decode one frame; whether its tags are current remains to be seen."""
         if not frame or type(frame) is Refusal:
             self._nothing(frame, px)

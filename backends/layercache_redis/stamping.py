@@ -5,21 +5,35 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from layercache.entry import CACHE_TAG, Stamps
 from layercache_redis.calls import Calls, Taken
 from layercache_redis.marks import Marks, bucket_of
 from layercache_redis.scripts import INVALIDATE, STAMP
 from layercache_redis.stamps import KnownStamps, new_stamp, packed_stamp, stamp_of, unpacked_stamp
-from layercache_redis.wire import Steps
+from layercache_redis.wire import Command, Steps
 
-__all__ = ["STAMP_LIFE", "Stamping", "longest_of"]
+__all__ = ["STAMP_LIFE", "Stamping", "Wanted", "longest_of"]
 
 STAMP_LIFE: Final = 30 * 86_400_000
 """Milliseconds that a stamp lives at least, prolonged by writes; with its stamp an entry is gone."""
 
 _MOST_TAGS: Final = 10_000
+
+
+class Wanted(NamedTuple):
+    """Stamps that somebody wants.
+
+    Attributes:
+        known: those that need not be asked for.
+        unknown: the tags of the others.
+        version: of `KnownStamps`, at which this was so.
+    """
+
+    known: Mapping[str, int]
+    unknown: Sequence[str]
+    version: int
 
 
 class Stamping:
@@ -39,17 +53,30 @@ class Stamping:
 
     def stamps(self, tags: Sequence[str]) -> Steps[Stamps]:
         """Return the current stamps of the cache and of `tags`, for an entry whose load begins now."""
-        wanted = [CACHE_TAG, *tags]
+        named = [CACHE_TAG, *tags]
+        wanted, asking = self.wanted(named)
+        replies = (yield from self.calls.evaluated(asking)) if asking else []
+        found = self.found(wanted, replies)
+        return tuple((tag, found[tag]) for tag in named)
+
+    def wanted(self, tags: Sequence[str]) -> tuple[Wanted, list[Command]]:
+        """Return what is wanted to have the stamps of `tags`, and what asks for those that are not known; `found` is to
+        be given the replies."""
         version = self.known.version
-        unknown = [tag for tag in wanted if self.known.get(tag) is None]
-        found = {tag: known for tag in wanted if (known := self.known.get(tag)) is not None}
-        if unknown:
-            commands = [self.calls.stamp_script(STAMP, tag, new_stamp(), "") for tag in unknown]
-            replies = yield from self.calls.evaluated(commands)
-            for tag, reply in zip(unknown, replies, strict=True):
-                found[tag] = unpacked_stamp(self.calls.checked(reply))
-            self.known.learn([(tag, found[tag]) for tag in unknown], version)
-        return tuple((tag, found[tag]) for tag in wanted)
+        known = {tag: stamp for tag in tags if (stamp := self.known.get(tag)) is not None}
+        unknown = [tag for tag in tags if tag not in known]
+        asking = [self.calls.stamp_script(STAMP, tag, new_stamp(), "") for tag in unknown]
+        return Wanted(known, unknown, version), asking
+
+    def found(self, wanted: Wanted, replies: Sequence[Any]) -> dict[str, int]:
+        """Return the stamps that were wanted, by tag, and keep those that were asked for."""
+        given = {
+            tag: unpacked_stamp(self.calls.checked(reply))
+            for tag, reply in zip(wanted.unknown, replies, strict=True)
+        }
+        if given:
+            self.known.learn(given.items(), wanted.version)
+        return {**wanted.known, **given}
 
     def current(self, tags: Iterable[str]) -> Steps[dict[str, int | None]]:
         """Return what stamps `tags` have, None for those that are lost; one round trip where some are unknown."""

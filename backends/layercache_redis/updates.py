@@ -78,7 +78,7 @@ class Updates:
                 self._stamping.learn_taken(taken)
                 yield from self._writes.stored([at], ((CACHE_TAG, taken.stamp), *change.entry.stamps), px)
                 return change.entry
-            (found,) = yield from self._reads.living([at], [reply[0]], [reply[1]], taken.stamp)
+            found = yield from self._reads.entry(at, reply[0], reply[1], taken.stamp)
             if change(found) is None:
                 return None
             return (yield from self._swap(key, change))
@@ -148,7 +148,7 @@ class Updates:
             own = None
         if own != self._known.own():
             self._known.forget(CACHE_TAG)  # the script knows better
-        (entry,) = yield from self._reads.living([at], [frame], [px], own, are_current=are_current)
+        entry = yield from self._reads.entry(at, frame, px, own, are_current=are_current)
         if entry is None and self._reads.foreign > spoilt:
             yield from self._writes.dropped([at])
         return entry
@@ -170,7 +170,7 @@ class Updates:
                     [at]
                 )  # nothing of ours is as long, and it was not read to its end
                 continue
-            (found,) = yield from self._reads.living([at], [frame], [px], own)
+            found = yield from self._reads.entry(at, frame, px, own)
             try:
                 changed = change(found)
             except Exception:
