@@ -153,6 +153,13 @@ class Calls:
                 replies[index] = reply
         return replies
 
+    def answer(
+        self, script: Script, at: bytes, taken: Taken, life: int | str, *arguments: bytes | str | int
+    ) -> Steps[Any]:
+        """Call a script that has to do with the key at `at`, and return its answer."""
+        (reply,) = yield from self.evaluated([self.script(script, [at], taken, life, *arguments)])
+        return reply
+
     def told(self, ats: Sequence[bytes]) -> Steps[None]:
         """Tell the log what was written, where the script could not."""
         if self.cluster and ats:

@@ -6,7 +6,6 @@ called it sees to those, with what it gives back.
 
 from __future__ import annotations
 
-import math
 from typing import Any
 from zlib import crc32
 
@@ -22,7 +21,7 @@ from layercache_redis.reads import Reads
 from layercache_redis.scripts import ADD, INCREMENT, SWAP, TOUCH, Script
 from layercache_redis.stamping import Stamping
 from layercache_redis.wire import Steps
-from layercache_redis.writes import Writes
+from layercache_redis.writes import Writes, px_of
 
 __all__ = ["Updates"]
 
@@ -64,13 +63,9 @@ class Updates:
         taken = yield from self._stamping.to_write()
         px = self._writes.px(change.entry)
         while True:
-            frame, life = (
-                self._writes.frame(change.entry, at, taken.stamp),
-                self._stamping.prolonged(taken.stamp, px),
-            )
-            (reply,) = yield from self._calls.evaluated(
-                [self._calls.script(ADD, [at], taken, life, frame, px)]
-            )
+            frame = self._writes.frame(change.entry, at, taken.stamp)
+            life = self._stamping.prolonged(taken.stamp, px)
+            reply = yield from self._calls.answer(ADD, at, taken, life, frame, px)
             if type(reply) is bytes:
                 taken = self._stamping.corrected(reply, taken)
                 continue
@@ -87,8 +82,7 @@ class Updates:
         at = self._names.value(key)
         taken = yield from self._stamping.to_write()
         end = change.now + change.ttl
-        seconds = change.ttl + change.stale_ttl
-        px = 0 if math.isinf(seconds) else max(1, math.ceil(seconds * 1000))
+        px = px_of(change.ttl + change.stale_ttl)
         life = self._stamping.prolonged(taken.stamp, px)
         arguments = (pack_times(change.now, end, end + change.stale_ttl), px, int(change.now * 1000))
         reply, are_current = yield from self._in_place(TOUCH, at, taken, life, *arguments)
@@ -126,9 +120,7 @@ class Updates:
         """
         seen = b""
         while True:
-            (reply,) = yield from self._calls.evaluated(
-                [self._calls.script(script, [at], taken, life, *arguments, seen)]
-            )
+            reply = yield from self._calls.answer(script, at, taken, life, *arguments, seen)
             if type(self._calls.checked(reply)) is not list or reply[0] != b"tagged":
                 return reply, bool(seen)
             _, frame, left = reply
@@ -166,9 +158,8 @@ class Updates:
             ]
             own = self._stamping.learnt(stored, version)
             if isinstance(frame, bytes) and len(frame) > self._reads.most_bytes:
-                yield from self._writes.dropped(
-                    [at]
-                )  # nothing of ours is as long, and it was not read to its end
+                # nothing of ours is as long, and it was not read to its end
+                yield from self._writes.dropped([at])
                 continue
             found = yield from self._reads.entry(at, frame, px, own)
             try:
@@ -183,11 +174,9 @@ class Updates:
             # what is of another type is replaced as if nothing were there
             expected = frame if isinstance(frame, bytes) else b""
             new_px = self._writes.px(changed)
-            arguments = (expected, self._writes.frame(changed, at, taken.stamp), new_px)
+            replacing = self._writes.frame(changed, at, taken.stamp)
             life = self._stamping.prolonged(taken.stamp, new_px)
-            (reply,) = yield from self._calls.evaluated(
-                [self._calls.script(SWAP, [at], taken, life, *arguments)]
-            )
+            reply = yield from self._calls.answer(SWAP, at, taken, life, expected, replacing, new_px)
             if self._calls.checked(reply) == 1:
                 yield from self._writes.stored([at], ((CACHE_TAG, taken.stamp), *changed.stamps), new_px)
                 return changed

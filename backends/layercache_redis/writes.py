@@ -20,7 +20,7 @@ from layercache_redis.stamping import Stamping, longest_of
 from layercache_redis.stamps import is_alive, new_stamp, packed_stamp
 from layercache_redis.wire import Packed, Refusal, Steps, pattern
 
-__all__ = ["Writes", "Writing"]
+__all__ = ["Writes", "Writing", "px_of"]
 
 _PATTERNS: Final = 64
 """Numbers of keys for which the command that stores them is kept as a pattern: half a megabyte at most."""
@@ -201,14 +201,18 @@ class Writes:
         return self._pipeline.encode(entry, at, _carried(((CACHE_TAG, stamp),), entry))
 
     def px(self, entry: Entry) -> int:
-        """The milliseconds that the server keeps `entry`, 0 for ever."""
-        left = entry.left(self._now())
-        return 0 if math.isinf(left) else max(1, math.ceil(left * 1000))
+        """Return the milliseconds that the server keeps `entry` from now on, 0 for ever."""
+        return px_of(entry.left(self._now()))
 
     def stored(self, ats: Sequence[bytes], stamps: Stamps, px: int) -> Steps[None]:
         """After a write: the log is told of the keys at `ats`, and what they carry lives as long as they do."""
         yield from self._calls.told(ats)
         yield from self._stamping.assure(stamps, px)
+
+
+def px_of(seconds: float) -> int:
+    """Return the milliseconds that the server keeps what lives for so long, 0 for ever."""
+    return 0 if math.isinf(seconds) else max(1, math.ceil(seconds * 1000))
 
 
 def _carried(own: Stamps, entry: Entry) -> Stamps:
