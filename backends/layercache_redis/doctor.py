@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import re
 import socket
-import ssl
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from ipaddress import ip_address
@@ -19,14 +18,10 @@ from time import monotonic, perf_counter
 from typing import Any, Final
 
 from redis.exceptions import (
-    AuthenticationError,
-    BusyLoadingError,
     NoPermissionError,
-    RedisClusterException,
     RedisError,
     ResponseError,
 )
-from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from layercache.codecs.dictionaries import Dictionary
 from layercache.codecs.frame import BadFrame, unpack_stamps
@@ -34,10 +29,12 @@ from layercache.entry import CACHE_TAG
 from layercache.errors import DecodeError
 from layercache.spi import Finding, Seal, Transform
 from layercache_redis.client import Reached, batches, client_of, connected
+from layercache_redis.diagnoses import counted, listed, of_info, size, why_unreachable
 from layercache_redis.names import Names, log_name, shards_name
 from layercache_redis.options import RedisOptions
+from layercache_redis.stamps import packed_stamp
 
-__all__ = ["examined", "of_info"]
+__all__ = ["examined"]
 
 _PINGS: Final = 20
 _PING_SECONDS: Final = 1.0  # for all of them
@@ -45,16 +42,9 @@ _SLOW: Final = 0.1  # of the time-out, which a load of the server multiplies
 _SCAN_SECONDS: Final = 1.0  # for the keys of all caches
 _SAMPLE: Final = 100  # keys of a cache that are looked into
 _CLOCKS_APART: Final = 0.5  # seconds: entries live for seconds and more
-_LAG: Final = 5  # seconds since a replica last said how far it is, which it does each second
-_BEHIND: Final = 8 << 20  # bytes
-_OLDEST: Final = {"Redis": (6, 2), "Valkey": (7, 2)}
 _DIGITS: Final = 10  # of a dictionary's id, which has 32 bits
 _HEAD: Final = 1024  # bytes of a frame, in which its head is, but for one with dozens of tags
 
-_NO_POLICY: Final = "CONFIG SET maxmemory-policy allkeys-lru, and keep it in the server's own configuration"
-_NO_BOUND: Final = (
-    "CONFIG SET maxmemory to what the host can spare, and keep it in the server's own configuration"
-)
 _UNSAVED: Final = "where nothing on the server has to outlive it:"
 _AUTHENTICATED: Final = (
     "have the server ask for a password (requirepass, or an ACL user), and give username and password of the backend "
@@ -73,10 +63,10 @@ def examined(options: RedisOptions, now: Callable[[], float], caches: Sequence[s
             for server in reached.primaries.values():
                 _ping(server)
             answer = "answers" if len(reached.primaries) == 1 else "answer"
-            yield Finding("ok", "connection", f"{_listed(reached.primaries)} {answer}")
+            yield Finding("ok", "connection", f"{listed(reached.primaries)} {answer}")
             yield from _Examination(options, now, caches, reached).findings()
     except (RedisError, OSError) as error:
-        yield _unreachable(options, error)
+        yield why_unreachable(options, error)
 
 
 def _ping(server: Any) -> None:
@@ -85,134 +75,6 @@ def _ping(server: Any) -> None:
     except NoPermissionError as error:
         if "ping" not in str(error).lower():  # which would be an answer all the same
             raise
-
-
-# -- what keeps us from a server
-
-
-def _unreachable(options: RedisOptions, error: Exception) -> Finding:
-    causes = list(_causes(error))
-    fix = next((fix for kinds, fix in _FIXES for cause in causes if isinstance(cause, kinds)), _GENERAL_FIX)
-    if options.url.is_tls and fix is _TIMED_OUT:
-        fix += "; and that it speaks TLS on this port"
-    address = str(options.url)
-    if options.host is not None or options.port is not None:
-        address = _listed(map(str, options.places()))
-    return Finding("error", "connection", f"{address} cannot be used: {error}", fix)
-
-
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__
-
-
-_TIMED_OUT: Final = (
-    "check that the server runs and is not overloaded, and that no firewall stands between; where the way is long, "
-    "raise timeout"
-)
-_NO_LOGIN: Final = (
-    "give username and password of the backend, in .secrets.toml, as the server has them (ACL LIST)"
-)
-_NO_TLS: Final = (
-    "check that the server speaks TLS on this port, that its certificate is for this host, and that tls_ca_file "
-    "names who signed it"
-)
-_FIXES: Final[tuple[tuple[type[Exception] | tuple[type[Exception], ...], str], ...]] = (
-    (AuthenticationError, _NO_LOGIN),
-    (NoPermissionError, "allow the user of the backend what is refused (ACL SETUSER)"),
-    (BusyLoadingError, "wait: the server reads what it saved before it stopped"),
-    (socket.gaierror, "check the name of the host in url, or in host"),
-    (ssl.SSLError, _NO_TLS),
-    (ConnectionRefusedError, "start the server, or have url (or host and port) say where it listens"),
-    (FileNotFoundError, "start the server, or have url name its socket (or tls_ca_file its file)"),
-    ((RedisTimeoutError, TimeoutError), _TIMED_OUT),
-    (ResponseError, "check url: the kind of server that it names, and its database"),
-    (
-        RedisClusterException,
-        "check that url names nodes of a cluster; a single server is redis://host:6379/0",
-    ),
-)
-_GENERAL_FIX: Final = "check url: host and port, and whether the server wants TLS there (rediss://)"
-
-
-# -- what a server says of itself
-
-
-def of_info(info: Mapping[str, Any], options: RedisOptions) -> Iterator[Finding]:
-    """Yield what follows from the answer to INFO, as redis-py parses it."""
-    yield _version(info)
-    yield from _mode(info, options)
-    yield _memory(info)
-    yield _policy(info)
-    yield from _replicas(info)
-
-
-def _version(info: Mapping[str, Any]) -> Finding:
-    kind = "Valkey" if info.get("server_name") == "valkey" else "Redis"
-    said = str(info.get("valkey_version") or info.get("redis_version") or "of no version")
-    oldest = ".".join(map(str, _OLDEST[kind]))
-    if tuple(map(int, re.findall(r"\d+", said)[:3])) >= _OLDEST[kind]:
-        return Finding("ok", "version", f"{kind} {said}")
-    return Finding(
-        "error", "version", f"{kind} {said}, older than {oldest}", f"install {kind} {oldest} or newer"
-    )
-
-
-def _mode(info: Mapping[str, Any], options: RedisOptions) -> Iterator[Finding]:
-    mode, url = info.get("server_mode") or info.get("redis_mode"), options.url
-    if mode == "cluster" and not url.is_cluster:
-        fix = "write the url as redis+cluster://host:6379"
-        yield Finding("error", "topology", "a node of a cluster, which refuses the keys of the others", fix)
-    elif mode == "sentinel":
-        fix = "write the url as redis+sentinel://host:26379/service/0"
-        yield Finding("error", "topology", "a sentinel, which stores nothing", fix)
-    elif info.get("role") == "slave":
-        fix = "have url name the primary, or the sentinels that know it"
-        yield Finding("error", "topology", "a replica, which takes no writes", fix)
-    elif mode == "standalone" and not url.is_sentinel:
-        replicas = int(info.get("connected_slaves", 0))
-        yield Finding("ok", "topology", f"standalone, {_counted(replicas, 'replica')}")
-
-
-def _memory(info: Mapping[str, Any]) -> Finding:
-    used, most = int(info.get("used_memory", 0)), int(info.get("maxmemory", 0))
-    evicted = int(info.get("evicted_keys", 0))
-    if not most:
-        message = f"{_size(used)} used and no maxmemory: it grows until the system ends the server"
-        return Finding("warning", "memory", message, _NO_BOUND)
-    message = f"{_size(used)} of {_size(most)} used ({used / most:.0%}), {evicted:,} keys evicted"
-    if info.get("maxmemory_policy") == "noeviction" and used >= most:
-        return Finding("error", "memory", f"{message}: writes are refused", _NO_POLICY)
-    return Finding("ok", "memory", message)
-
-
-def _policy(info: Mapping[str, Any]) -> Finding:
-    policy = str(info.get("maxmemory_policy", "unknown"))
-    if policy == "noeviction":
-        message = "noeviction: with the memory used up, writes are refused instead of old entries dropped"
-        return Finding("warning", "memory policy", message, _NO_POLICY)
-    return Finding("ok", "memory policy", policy)
-
-
-def _replicas(info: Mapping[str, Any]) -> Iterator[Finding]:
-    written = int(info.get("master_repl_offset", 0))
-    for number in range(int(info.get("connected_slaves", 0))):
-        replica = info.get(f"slave{number}")
-        if not isinstance(replica, Mapping):
-            continue
-        behind, lag = written - int(replica.get("offset", 0)), int(replica.get("lag", 0))
-        state = str(replica.get("state", "online"))
-        where = f"{replica.get('ip')}:{replica.get('port')}"
-        message = f"{where} {state}, {_size(max(behind, 0))} behind, heard of {lag} s ago"
-        if state == "online" and behind < _BEHIND and lag < _LAG:
-            yield Finding("ok", "replication", message)
-        else:
-            fix = "look at the replica's host and network: after a failover, what it has not got was never deleted"
-            yield Finding("warning", "replication", message, fix)
-
-
-# -- looking at the servers
 
 
 class _Examination:
@@ -249,7 +111,7 @@ class _Examination:
         # what is said of one thing stands together
         subjects = list(dict.fromkeys(finding.subject for finding in found))
         for finding, places in sorted(found.items(), key=lambda pair: subjects.index(pair[0].subject)):
-            where = f"{_listed(places)}: " if len(places) < len(primaries) else ""
+            where = f"{listed(places)}: " if len(places) < len(primaries) else ""
             yield finding._replace(message=where + finding.message)
 
     def _seen(self, subject: str, findings: Iterable[Finding]) -> Iterator[Finding]:
@@ -297,7 +159,7 @@ class _Examination:
             yield self._cluster(server)
 
     def _sentinels(self) -> Iterator[Finding]:
-        service, primary = self._options.url.service, _listed(self._reached.primaries)
+        service, primary = self._options.url.service, listed(self._reached.primaries)
         places, silent = self._options.places(), dict[str, str]()
         for place in places:
             try:
@@ -305,7 +167,7 @@ class _Examination:
                     sentinel.ping()
             except RedisError as error:
                 silent[str(place)] = str(error)
-        message = f"{_counted(len(places), 'sentinel')}; {primary} is the primary of {service!r}"
+        message = f"{counted(len(places), 'sentinel')}; {primary} is the primary of {service!r}"
         if silent:
             said = "; ".join(f"{place}: {error}" for place, error in silent.items())
             fix = "start the sentinels that do not answer: a failover takes a majority of them"
@@ -316,7 +178,7 @@ class _Examination:
     def _cluster(self, server: Any) -> Finding:
         said: Mapping[str, Any] = server.execute_command("CLUSTER INFO")
         state, covered = str(said.get("cluster_state")), int(said.get("cluster_slots_ok", 0))
-        primaries = _counted(int(said.get("cluster_size", 0)), "primary", "primaries")
+        primaries = counted(int(said.get("cluster_size", 0)), "primary", "primaries")
         message = f"a cluster of {primaries}, state {state}, {covered:,} of 16,384 slots served"
         if state == "ok" and covered == 1 << 14:
             return Finding("ok", "topology", message)
@@ -343,7 +205,9 @@ class _Examination:
         distant = [place for place in self._reached.primaries if not _is_here(place)]
         if not distant:
             return Finding("ok", "password", "none, as the server is on this host")
-        message = f"none, and {_listed(distant)} is reached over a network: who else reaches it reads and writes all"
+        message = (
+            f"none, and {listed(distant)} is reached over a network: who else reaches it reads and writes all"
+        )
         return Finding("warning", "password", message, _AUTHENTICATED)
 
     def _clock(self, server: Any) -> Iterator[Finding]:
@@ -425,10 +289,10 @@ class _Examination:
         if not is_sound:
             message = f"{cache}: {number} is in use and not there: processes that start now cannot read what needs it"
             return Finding("warning", "dictionary", message, f"layercache train-dictionary -c {cache}")
-        message = f"{cache}: {number}, of {_size(len(data))}"
+        message = f"{cache}: {number}, of {size(len(data))}"
         evicting = sorted(policy for policy in self._policies if policy.startswith("allkeys"))
         if evicting:
-            message += f"; the memory policy {_listed(evicting)} may drop it, as it is read seldom"
+            message += f"; the memory policy {listed(evicting)} may drop it, as it is read seldom"
             fix = "CONFIG SET maxmemory-policy volatile-lru, where all entries have a ttl"
             return Finding("warning", "dictionary", message, fix)
         return Finding("ok", "dictionary", message)
@@ -446,7 +310,7 @@ class _Examination:
                 dropped[cache] += self._invalid(server, self._names[cache], sample)
         for cache in self._names:
             about = "" if is_exact else "about "
-            message = f"{cache}: {about}{_counted(counts[cache], 'entry', 'entries')}"
+            message = f"{cache}: {about}{counted(counts[cache], 'entry', 'entries')}"
             useless = dropped[cache] / looked_into[cache] if looked_into[cache] else 0.0
             if useless > 0.5:
                 message += f"; of {looked_into[cache]:,} of them {dropped[cache]:,} are of no use since it was cleared"
@@ -507,7 +371,7 @@ def _needed(key: str) -> list[tuple[str | int, ...]]:
 def _stamp_of(head: bytes) -> bytes | None:
     """Return the stamp of the frame that begins so; None where that cannot be told, as of what is not ours."""
     try:
-        return next((stamp for tag, stamp in unpack_stamps(head) if tag == CACHE_TAG), 0).to_bytes(8)
+        return packed_stamp(next((stamp for tag, stamp in unpack_stamps(head) if tag == CACHE_TAG), 0))
     except BadFrame:
         return None
 
@@ -519,19 +383,3 @@ def _is_here(place: str) -> bool:
     host = place.rpartition(":")[0].strip("[]")
     addresses = {str(info[4][0]).partition("%")[0] for info in socket.getaddrinfo(host, None)}
     return all(ip_address(address).is_loopback for address in addresses)
-
-
-def _listed(names: Iterable[str]) -> str:
-    return ", ".join(names)
-
-
-def _counted(count: int, one: str, several: str | None = None) -> str:
-    return f"{count:,} {one if count == 1 else several or f'{one}s'}"
-
-
-def _size(count: float) -> str:
-    for unit in ("B", "KB", "MB"):
-        if count < 1024:
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1024
-    return f"{count:.1f} GB"

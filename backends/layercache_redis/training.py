@@ -22,6 +22,7 @@ from layercache_redis.client import Reached, batches, connected
 from layercache_redis.driver import translated
 from layercache_redis.names import Names, Node
 from layercache_redis.options import RedisOptions
+from layercache_redis.stamps import packed_stamp
 
 __all__ = ["trained"]
 
@@ -113,7 +114,7 @@ class _Values:
         try:
             frame = unpack(data, key)
             own = next((stamp for tag, stamp in frame.stamps if tag == CACHE_TAG), 0)
-            return self._undo(frame) if own.to_bytes(8) == stamp else None
+            return self._undo(frame) if packed_stamp(own) == stamp else None
         except DecodeError:
             return None  # none of ours, larger than what counts, or made with a dictionary that is lost
 

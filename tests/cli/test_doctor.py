@@ -25,7 +25,7 @@ from layercache import BackendError, Caches
 from layercache.spi import Finding
 from layercache.testing import ValkeyCluster, ValkeySentinels, ValkeyServer
 from layercache.testing.server import free_port
-from layercache_redis.doctor import of_info
+from layercache_redis.diagnoses import of_info
 from layercache_redis.options import RedisOptions
 
 SOUND = {"maxmemory": "64mb", "maxmemory_policy": "allkeys-lru"}
