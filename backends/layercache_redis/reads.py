@@ -130,10 +130,9 @@ class Reads:
         if own is None or not entry.stamps or entry.stamps[0] != (CACHE_TAG, own):
             return None
         now = self._now()
-        if type(px) is Refusal:
-            self._calls.checked(px)
+        milliseconds = px if type(px) is int else self._calls.checked(px)
         # -1: no expiry; -2: it expired between the two commands
-        living = entry.living_at_most(math.inf if px == -1 else px / 1000, now)
+        living = entry.living_at_most(math.inf if milliseconds == -1 else milliseconds / 1000, now)
         return living if living.dead_at > now else None
 
     def _nothing(self, frame: Any, px: Any) -> None:
