@@ -1,4 +1,12 @@
-"""Deliveries: what the layers of a chain are owed is brought to them, in the background."""
+"""Deliveries: what the layers of a chain are owed is brought to them, in the background.
+
+Rules:
+1. A store with a circuit says when an outage ends, and is given what it is owed before anybody reads it again
+   (`hearing`). Here is what it is owed otherwise: as it refused a write, answered too late once, or knows nothing of
+   circuits.
+2. It is tried until it succeeds, with back-off; a store that fails holds up no other.
+3. What cannot be brought when the chain is closed is said in the log.
+"""
 
 from __future__ import annotations
 
@@ -21,12 +29,7 @@ _LONGEST: Final = 0.5
 
 
 class Deliveries:
-    """Has what is owed delivered, by a thread that runs while anything is; all caches of one chain together.
-
-    A store with a circuit says when an outage ends, and is given what it is owed before anybody reads it again
-    (`hearing.Hearing`). Here is what it is owed otherwise: as it refused a write, answered too late once, or knows
-    nothing of circuits.
-    """
+    """Has what is owed delivered, by a thread that runs while anything is; all caches of one chain together."""
 
     def __init__(self, now: Callable[[], float]) -> None:
         self._port = InlinePort(now)

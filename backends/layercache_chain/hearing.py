@@ -1,4 +1,12 @@
-"""What the layers before a farther one do about its news, and how long they may be relied on."""
+"""What the layers before a farther one do about its news, and how long they may be relied on.
+
+Rules:
+1. What changed there is dropped in the layers before it, and not filled from before the change: tickets first.
+2. They may be relied on until the time that every farther layer has confirmed which tells what others do; for ever
+   where none does.
+3. A farther layer that is left alone in an outage has no say in it, if what is near is to be served then.
+4. Before an outage ends the layer is given what it is owed, and what was kept near meanwhile is forgotten.
+"""
 
 from __future__ import annotations
 
@@ -18,10 +26,6 @@ __all__ = ["Hearing", "Trust"]
 
 class Trust:
     """How long the nearer layers of one cache may be relied on.
-
-    Rules:
-    1. Until the time that every farther layer has confirmed which tells what others do; for ever where none does.
-    2. A farther layer that is left alone in an outage has no say in it, if what is near is to be served then.
 
     Args:
         near: what answers hits by itself, and has to know.
@@ -69,8 +73,7 @@ class Trust:
 class Hearing:
     """What is heard of one farther layer: a `Listener`.
 
-    What changed there is dropped in the layers before it, and not filled from before the change. It runs on threads of
-    the farther layer's own and calls the sync side of the nearer ones, which never block.
+    It runs on threads of the farther layer's own and calls the sync side of the nearer ones, which never block.
 
     Args:
         layer: the farther one.
@@ -126,7 +129,7 @@ class Hearing:
         self._trust.weigh()
 
     def outage_ending(self) -> None:
-        """Deliver what the layer is owed, and forget what was kept near meanwhile, before anybody reads it again."""
+        """It answers this thread, and nobody else yet."""
         if self.layer.outbox is not None:
             run(self.layer.outbox.deliver(self._port, self.layer.space))
         self.lost_track()
