@@ -215,7 +215,7 @@ def test_stages_and_sizes_are_those_of_the_frame(chain: Cache[Any], server: redi
 
 def _name(cache: Cache[Any]) -> bytes:
     space: Any = cache._layer.space.layers()[-1].space
-    name: bytes = space._commands._names.value(KEY)
+    name: bytes = space._commands.names.value(KEY)
     return name
 
 
@@ -257,7 +257,7 @@ def test_looking_counts_nothing_and_leaves_the_lost_stamp_lost(
     chain.set(KEY, 1)
     before = chain.stats()
     space: Any = chain._layer.space.layers()[-1].space
-    server.delete(space._commands._names.stamp("*"))
+    server.delete(space._commands.names.stamp("*"))
 
     assert far(chain).state == "invalid"
     assert "lost" in str(chain.explain(KEY))
@@ -269,7 +269,7 @@ def test_looking_counts_nothing_and_leaves_the_lost_stamp_lost(
     assert [(layer.hits, layer.misses) for layer in after.layers] == [
         (layer.hits, layer.misses) for layer in before.layers
     ]
-    assert server.get(space._commands._names.stamp("*")) is None
+    assert server.get(space._commands.names.stamp("*")) is None
 
 
 def test_the_value_comes_only_when_it_is_asked_for(cache: Cache[Any]) -> None:

@@ -115,7 +115,7 @@ def test_keys_are_shown_nowhere():
     with Caches(backend(codecs=["pickle", "sign"], seal_keys=[f"a:{SECRET}"])) as caches:
         options = caches.settings.backends["b"].options
         cache = caches["default"]
-        pipeline = cache._layer.space._commands._pipeline
+        pipeline = cache._layer.space._commands.pipeline
         shown = [
             caches,
             caches.settings,
