@@ -7,7 +7,8 @@
     codecs = ["json", "zstd"]
     timeout = "250ms"
 
-`commands` says what is sent and what the answers mean, without any I/O; `sync` and `aio` send it. The driver
+`commands` says what is sent and what the answers mean, without any I/O: the table of what `reads`, `writes`, `updates`,
+`leases`, `marks` and `stamping` tell. `sync` and `aio` send it; `log` and `tail` hear what others did. The driver
 (redis-py, hiredis) is imported when a cache on this backend is opened.
 """
 

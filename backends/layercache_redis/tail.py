@@ -3,8 +3,8 @@
 An entry of the stream holds `n`, the node that wrote, and any number of `k` (the name of a value), `t` (that of a tag
 that was invalidated), `o` (of one that was invalidated softly: what carries it is old, not gone) and `m` (of one whose
 stamp was lost and made anew), the last three followed by the new stamp, `s`; names are without the prefix. A mark may
-hold `h`, to how many streams its node writes (see `shards`). A turn of the `Tail` is steps as those of `commands` are;
-the thread of `log` drives them.
+hold `h`, to how many streams its node writes (see `shards`). A turn of the `Tail` is `wire.Steps`; the thread of `log`
+drives them.
 
 Rules:
 1. It is followed from a mark of our own, so there is always an entry that we know we have seen. After a broken
