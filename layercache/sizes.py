@@ -6,7 +6,7 @@ import re
 import reprlib
 from typing import Final
 
-__all__ = ["parse_size", "spell_size"]
+__all__ = ["parse_size", "rough_size", "spell_size"]
 
 # Binary multiples for both spellings, as Redis' maxmemory has it for kb, mb and gb.
 _UNITS: Final = {
@@ -43,3 +43,12 @@ def spell_size(size: int) -> str:
         if size and size % _UNITS[unit] == 0:
             return f"{size // _UNITS[unit]}{unit}"
     return f"{size}B"
+
+
+def rough_size(size: float) -> str:
+    """Return `size` rounded, as people say it: 67000000 is "63.9 MB"."""
+    for unit in ("bytes", "KB", "MB"):
+        if size < 1024:
+            return f"{size:,.0f} {unit}" if unit == "bytes" else f"{size:.1f} {unit}"
+        size /= 1024
+    return f"{size:,.1f} GB"

@@ -70,7 +70,7 @@ def test_the_framework_imports_no_backend() -> None:
 )
 def test_a_backend_imports_the_spi_and_public_parts_and_no_other_backend(backend: Path) -> None:
     allowed = re.compile(
-        r"layercache\.(spi|entry|errors|keys|options|registry|inline|loop|codecs\.(pipeline|frame|normal|dictionaries)|core\.(layer|outbox|port|changes|tickets))"
+        r"layercache\.(spi|entry|errors|keys|options|sizes|registry|inline|loop|codecs\.(pipeline|frame|normal|dictionaries)|core\.(layer|outbox|port|changes|tickets))"
         rf"|{backend.name}(\.\w+)*"
     )
     for file in modules(backend):

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from layercache.sizes import parse_size, spell_size
+from layercache.sizes import parse_size, rough_size, spell_size
 
 
 @pytest.mark.parametrize(
@@ -102,6 +102,20 @@ def test_what_was_spelled_is_read_back_as_the_same(size: int) -> None:
 )
 def test_it_is_spelled_in_the_largest_unit_that_keeps_it_exact(size: int, spelled: str) -> None:
     assert spell_size(size) == spelled
+
+
+@pytest.mark.parametrize(
+    ("size", "spelled"),
+    [
+        (0, "0 bytes"),
+        (1023, "1,023 bytes"),
+        (1536, "1.5 KB"),
+        (67_000_000, "63.9 MB"),
+        (3 << 40, "3,072.0 GB"),
+    ],
+)
+def test_people_are_told_it_rounded(size: int, spelled: str) -> None:
+    assert rough_size(size) == spelled
 
 
 @given(st.text(alphabet="0123456789.KMGIBkmgib ", max_size=12) | st.text())

@@ -17,10 +17,11 @@ from redis.exceptions import (
 )
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from layercache.sizes import rough_size
 from layercache.spi import Finding
 from layercache_redis.options import RedisOptions
 
-__all__ = ["counted", "listed", "of_info", "size", "why_unreachable"]
+__all__ = ["counted", "listed", "of_info", "why_unreachable"]
 
 _LAG: Final = 5  # seconds since a replica last said how far it is, which it does each second
 _BEHIND: Final = 8 << 20  # bytes
@@ -124,9 +125,9 @@ def _memory(info: Mapping[str, Any]) -> Finding:
     used, most = int(info.get("used_memory", 0)), int(info.get("maxmemory", 0))
     evicted = int(info.get("evicted_keys", 0))
     if not most:
-        message = f"{size(used)} used and no maxmemory: it grows until the system ends the server"
+        message = f"{rough_size(used)} used and no maxmemory: it grows until the system ends the server"
         return Finding("warning", "memory", message, _NO_BOUND)
-    message = f"{size(used)} of {size(most)} used ({used / most:.0%}), {evicted:,} keys evicted"
+    message = f"{rough_size(used)} of {rough_size(most)} used ({used / most:.0%}), {evicted:,} keys evicted"
     if info.get("maxmemory_policy") == "noeviction" and used >= most:
         return Finding("error", "memory", f"{message}: writes are refused", _NO_POLICY)
     return Finding("ok", "memory", message)
@@ -149,7 +150,7 @@ def _replicas(info: Mapping[str, Any]) -> Iterator[Finding]:
         behind, lag = written - int(replica.get("offset", 0)), int(replica.get("lag", 0))
         state = str(replica.get("state", "online"))
         where = f"{replica.get('ip')}:{replica.get('port')}"
-        message = f"{where} {state}, {size(max(behind, 0))} behind, heard of {lag} s ago"
+        message = f"{where} {state}, {rough_size(max(behind, 0))} behind, heard of {lag} s ago"
         if state == "online" and behind < _BEHIND and lag < _LAG:
             yield Finding("ok", "replication", message)
         else:
@@ -166,12 +167,3 @@ def listed(names: Iterable[str]) -> str:
 
 def counted(count: int, one: str, several: str | None = None) -> str:
     return f"{count:,} {one if count == 1 else several or f'{one}s'}"
-
-
-def size(count: float) -> str:
-    """Return so many bytes in a unit that fits."""
-    for unit in ("B", "KB", "MB"):
-        if count < 1024:
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1024
-    return f"{count:.1f} GB"

@@ -27,9 +27,10 @@ from layercache.codecs.dictionaries import Dictionary
 from layercache.codecs.frame import BadFrame, unpack_stamps
 from layercache.entry import CACHE_TAG
 from layercache.errors import DecodeError
+from layercache.sizes import rough_size
 from layercache.spi import Finding, Seal, Transform
 from layercache_redis.client import Reached, batches, client_of, connected
-from layercache_redis.diagnoses import counted, listed, of_info, size, why_unreachable
+from layercache_redis.diagnoses import counted, listed, of_info, why_unreachable
 from layercache_redis.names import Names, log_name, shards_name
 from layercache_redis.options import RedisOptions
 from layercache_redis.stamps import packed_stamp
@@ -289,7 +290,7 @@ class _Examination:
         if not is_sound:
             message = f"{cache}: {number} is in use and not there: processes that start now cannot read what needs it"
             return Finding("warning", "dictionary", message, f"layercache train-dictionary -c {cache}")
-        message = f"{cache}: {number}, of {size(len(data))}"
+        message = f"{cache}: {number}, of {rough_size(len(data))}"
         evicting = sorted(policy for policy in self._policies if policy.startswith("allkeys"))
         if evicting:
             message += f"; the memory policy {listed(evicting)} may drop it, as it is read seldom"

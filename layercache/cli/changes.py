@@ -6,18 +6,9 @@ from typing import Annotated
 
 import typer
 
-from layercache.cli.printing import answer_to
+from layercache.cli.options import CacheName, Call, OneCache, Where
+from layercache.cli.printing import answer_to, print_json
 from layercache.cli.reach import reach
-from layercache.cli.world import (
-    AsJson,
-    CacheName,
-    Environment,
-    OneCache,
-    ServiceToken,
-    ServiceUrl,
-    SettingsFile,
-    print_json,
-)
 
 __all__ = ["clear", "invalidate"]
 
@@ -30,40 +21,30 @@ def invalidate(
     tags: Tags,
     cache: CacheName = "default",
     soft: Soft = False,
-    url: ServiceUrl = None,
-    token: ServiceToken = None,
-    settings: SettingsFile = None,
-    environment: Environment = None,
-    as_json: AsJson = False,
+    *,
+    where: Where,
+    call: Call,
 ) -> None:
     """Drop every entry that carries one of the tags, whatever their number."""
     wanted = list(dict.fromkeys(tags))
-    with reach(cache, settings, environment, url, token, as_json) as reached:
+    with reach(cache, where, call) as reached:
         reached.invalidate(wanted, soft=soft)
-    if as_json:
+    if call.as_json:
         print_json({"cache": reached.name, "tags": wanted, "soft": soft})
     else:
         what = "is stale" if soft else "is gone"
         typer.echo(f"{reached.name}: what carries {' or '.join(map(repr, wanted))} {what}")
 
 
-def clear(
-    cache: OneCache,
-    yes: Yes = False,
-    url: ServiceUrl = None,
-    token: ServiceToken = None,
-    settings: SettingsFile = None,
-    environment: Environment = None,
-    as_json: AsJson = False,
-) -> None:
+def clear(cache: OneCache, yes: Yes = False, *, where: Where, call: Call) -> None:
     """Drop every key of one cache, having asked; those of others stay. What is left behind goes with purge."""
-    with reach(cache, settings, environment, url, token, as_json) as reached:
+    with reach(cache, where, call) as reached:
         if not yes:
-            where = f" of {url}" if url is not None else ""
-            if answer_to(f"Drop every key of {reached.name}{where}? [y/N]").lower() not in {"y", "yes"}:
+            of = f" of {where.url}" if where.url is not None else ""
+            if answer_to(f"Drop every key of {reached.name}{of}? [y/N]").lower() not in {"y", "yes"}:
                 raise typer.Abort
         reached.clear()
-    if as_json:
+    if call.as_json:
         print_json({"cache": reached.name, "cleared": True})
     else:
         typer.echo(f"{reached.name}: cleared")

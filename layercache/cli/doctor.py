@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 import typer
 from rich.console import RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from layercache.caches import Caches
 from layercache.cli.exits import Exit
-from layercache.cli.printing import counted, print_json, print_parts
-from layercache.cli.world import AsJson, Environment, SettingsFile, backend_of, opened, world
+from layercache.cli.options import Call
+from layercache.cli.printing import counted, print_json, print_parts, table
+from layercache.cli.world import backend_of, opened, world
 from layercache.errors import CacheError
 from layercache.spi import Finding
 
@@ -31,35 +32,15 @@ class _Examined(NamedTuple):
     findings: list[Finding]
 
 
-def doctor(settings: SettingsFile = None, environment: Environment = None, as_json: AsJson = False) -> None:
+def doctor(call: Call) -> None:
     """Connect each backend in use and print how it is, with a fix for what is wrong; an error exits 1."""
-    with world(settings, environment, as_json) as caches:
+    with world(call) as caches:
         examined = list(_all_examined(caches))
-    counts = {
-        level: sum(finding.level == level for one in examined for finding in one.findings)
-        for level in ("error", "warning")
-    }
-    if as_json:
-        backends = {
-            one.name: {
-                "type": one.type,
-                "caches": one.caches,
-                "findings": [finding._asdict() for finding in one.findings],
-            }
-            for one in examined
-        }
-        read = caches.settings
-        print_json(
-            {
-                "origin": read.origin,
-                "environment": read.environment,
-                "errors": counts["error"],
-                "warnings": counts["warning"],
-                "backends": backends,
-            }
-        )
+    counts: Counter[str] = Counter(finding.level for one in examined for finding in one.findings)
+    if call.as_json:
+        _print_json(caches, examined, counts)
     else:
-        print_parts(_parts(caches, examined, counts["error"], counts["warning"]))
+        print_parts(_parts(caches, examined, counts))
     if counts["error"]:
         raise typer.Exit(Exit.WRONG)
 
@@ -98,23 +79,34 @@ def _findings(caches: Caches, name: str, used_by: list[str]) -> Iterator[Finding
         yield Finding("warning", "storage", f"nothing is cached in production for {', '.join(used_by)}", fix)
 
 
-# -- for people
+# -- for programs, and for people
 
 
-def _parts(caches: Caches, examined: list[_Examined], errors: int, warnings: int) -> Iterator[RenderableType]:
+def _print_json(caches: Caches, examined: list[_Examined], counts: Counter[str]) -> None:
+    backends = {
+        one.name: {
+            "type": one.type,
+            "caches": one.caches,
+            "findings": [finding._asdict() for finding in one.findings],
+        }
+        for one in examined
+    }
+    about = {"origin": caches.settings.origin, "environment": caches.settings.environment}
+    print_json({**about, "errors": counts["error"], "warnings": counts["warning"], "backends": backends})
+
+
+def _parts(caches: Caches, examined: list[_Examined], counts: Counter[str]) -> Iterator[RenderableType]:
     yield Text(f"{caches.settings.origin}, environment {caches.settings.environment!r}")
     width = max((len(finding.subject) for one in examined for finding in one.findings), default=0)
     for one in examined:
         used_by = f" of {', '.join(one.caches)}" if one.caches else ""
         yield Text.assemble("\n", (one.name, "bold"), f" ({one.type}){used_by}")
-        found = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
-        found.add_column(width=len("warning"))
-        found.add_column(width=width)
-        found.add_column()
+        found = table("level", "subject", "message", is_headed=False)
+        found.columns[0].width, found.columns[1].width = len("warning"), width
         for finding in one.findings:
             said = Text(finding.message)
             if finding.fix:
                 said.append(f"\nfix: {finding.fix}", "cyan")
             found.add_row(Text(finding.level, _STYLES[finding.level]), Text(finding.subject), said)
         yield found
-    yield Text(f"\n{counted(errors, 'error')}, {counted(warnings, 'warning')}")
+    yield Text(f"\n{counted(counts['error'], 'error')}, {counted(counts['warning'], 'warning')}")

@@ -13,8 +13,9 @@ from urllib.parse import urlsplit
 import typer
 
 from layercache.cli.exits import Exit
-from layercache.cli.printing import answer_to
-from layercache.cli.world import AsJson, print_json, stop, telling
+from layercache.cli.options import AsJson
+from layercache.cli.printing import answer_to, print_json
+from layercache.cli.world import stop, telling
 from layercache.config import read_settings
 from layercache.sources import SETTINGS_FILE
 

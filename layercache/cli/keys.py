@@ -8,18 +8,10 @@ from typing import Annotated, Any
 import typer
 
 from layercache.cli.exits import Exit
-from layercache.cli.printing import printable
+from layercache.cli.options import CacheName, Call, Where
+from layercache.cli.printing import print_json, printable
 from layercache.cli.reach import reach
-from layercache.cli.world import (
-    AsJson,
-    CacheName,
-    Environment,
-    ServiceToken,
-    ServiceUrl,
-    SettingsFile,
-    print_json,
-    stop,
-)
+from layercache.cli.world import stop
 
 __all__ = ["delete", "explain", "get"]
 
@@ -28,72 +20,47 @@ Keys = Annotated[list[str], typer.Argument(metavar="KEYS", help="As the applicat
 Stale = Annotated[bool, typer.Option("--stale", help="A stale value will do.")]
 
 
-def get(
-    key: Key,
-    cache: CacheName = "default",
-    stale: Stale = False,
-    url: ServiceUrl = None,
-    token: ServiceToken = None,
-    settings: SettingsFile = None,
-    environment: Environment = None,
-    as_json: AsJson = False,
-) -> None:
+def get(key: Key, cache: CacheName = "default", stale: Stale = False, *, where: Where, call: Call) -> None:
     """Print the value of a key as JSON; where there is none, exit 3.
 
     A service shows values only where its settings have show_values = true.
     """
-    with reach(cache, settings, environment, url, token, as_json) as reached:
+    with reach(cache, where, call) as reached:
         said = reached.explain(key, value=True)
         about = {"cache": said["cache"], "key": key, "state": _state(said)}
         if about["state"] == "failed":
-            stop(_failures(said), as_json, Exit.WRONG, **about)
+            stop(_failures(said), call.as_json, Exit.WRONG, **about)
         if about["state"] == "stale" and not stale:
-            stop(f"{said['cache']}: {key!r} is stale; --stale prints it", as_json, Exit.NOTHING, **about)
+            stop(f"{said['cache']}: {key!r} is stale; --stale prints it", call.as_json, Exit.NOTHING, **about)
         if "value" not in said:
-            stop(f"{said['cache']}: there is nothing under {key!r}", as_json, Exit.NOTHING, **about)
-    if as_json:
+            stop(f"{said['cache']}: there is nothing under {key!r}", call.as_json, Exit.NOTHING, **about)
+    if call.as_json:
         print_json({**about, "value": said["value"]})
     else:
         typer.echo(json.dumps(said["value"], ensure_ascii=False, default=str))
 
 
-def explain(
-    key: Key,
-    cache: CacheName = "default",
-    url: ServiceUrl = None,
-    token: ServiceToken = None,
-    settings: SettingsFile = None,
-    environment: Environment = None,
-    as_json: AsJson = False,
-) -> None:
+def explain(key: Key, cache: CacheName = "default", *, where: Where, call: Call) -> None:
     """Print what each layer has under a key, how fresh, who loads it, and what get_or_set would do now."""
-    with reach(cache, settings, environment, url, token, as_json) as reached:
+    with reach(cache, where, call) as reached:
         said = reached.explain(key)
-    if as_json:
+    if call.as_json:
         print_json({name: part for name, part in said.items() if name != "text"})
     else:
         typer.echo(printable(said["text"]))
-    if not as_json and url is None and len(said["layers"]) > 1:
+    if not call.as_json and where.url is None and len(said["layers"]) > 1:
         typer.echo("(what is near is that of this command, and empty: --url asks a service for its own)")
     if _failures(said):
         raise typer.Exit(Exit.WRONG)
 
 
-def delete(
-    keys: Keys,
-    cache: CacheName = "default",
-    url: ServiceUrl = None,
-    token: ServiceToken = None,
-    settings: SettingsFile = None,
-    environment: Environment = None,
-    as_json: AsJson = False,
-) -> None:
+def delete(keys: Keys, cache: CacheName = "default", *, where: Where, call: Call) -> None:
     """Drop keys; that one was not there is no fault. Every process drops it from its memory."""
     done: dict[str, bool] = {}
-    with reach(cache, settings, environment, url, token, as_json) as reached:
+    with reach(cache, where, call) as reached:
         for key in dict.fromkeys(keys):
             done[key] = reached.delete(key)
-    if as_json:
+    if call.as_json:
         print_json({"cache": reached.name, "deleted": done})
         return
     for key, was_there in done.items():

@@ -9,9 +9,10 @@ from typing import Any, Final
 
 import typer
 from rich.console import Console, RenderableType
+from rich.progress import Progress, ProgressColumn
 from rich.table import Table
 
-__all__ = ["answer_to", "console", "counted", "print_json", "print_parts", "printable", "size", "table"]
+__all__ = ["answer_to", "console", "counted", "print_json", "print_parts", "printable", "progress", "table"]
 
 _PIPED: Final = 120  # columns, where there is no terminal to fill
 
@@ -39,6 +40,12 @@ def print_parts(parts: Iterable[RenderableType]) -> None:
         typer.echo(line.rstrip())
 
 
+def progress(*columns: ProgressColumn, as_json: bool) -> Progress:
+    """Return what shows how far something is, beside the output and only to who looks."""
+    beside = Console(stderr=True)
+    return Progress(*columns, console=beside, transient=True, disable=as_json or not beside.is_terminal)
+
+
 def print_json(tables: dict[str, Any]) -> None:
     typer.echo(json.dumps(tables, ensure_ascii=False, default=str))
 
@@ -60,12 +67,3 @@ def printable(text: str) -> str:
 
 def counted(count: int, what: str, several: str = "") -> str:
     return f"{count:,} {what if count == 1 else several or f'{what}s'}"
-
-
-def size(count: float) -> str:
-    """Return so many bytes as people say them."""
-    for unit in ("bytes", "KB", "MB"):
-        if count < 1024:
-            return f"{count:,.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"
-        count /= 1024
-    return f"{count:,.1f} GB"

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, Protocol
 
 from layercache.admin.models import Explained
 from layercache.caches import Caches
+from layercache.cli.options import Call, Where
 from layercache.cli.service import Service
 from layercache.cli.world import far_layers, named, not_reached, telling, world
 from layercache.entry import MISSING
@@ -38,23 +38,16 @@ class Reached(Protocol):
 
 
 @contextmanager
-def reach(
-    cache: str,
-    settings: Path | None,
-    environment: str | None,
-    url: str | None,
-    token: str | None,
-    as_json: bool,
-) -> Generator[Reached, None, None]:
+def reach(cache: str, where: Where, call: Call) -> Generator[Reached, None, None]:
     """Reach a cache, or say why that cannot be and exit."""
-    if url is not None:
-        with telling(as_json), Service(url, token) as service:
+    if where.url is not None:
+        with telling(call.as_json), Service(where.url, where.token) as service:
             yield _There(service, cache)
         return
-    with world(settings, environment, as_json) as caches:
+    with world(call) as caches:
         name = named(caches, cache)
         if not far_layers(caches, name):
-            not_reached(caches, [name], as_json)
+            not_reached(caches, [name], call.as_json)
         yield _Here(caches, name)
 
 

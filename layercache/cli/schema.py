@@ -9,7 +9,9 @@ from typing import Annotated
 import typer
 
 from layercache.cli.exits import Exit
-from layercache.cli.world import AsJson, print_json, stop
+from layercache.cli.options import AsJson
+from layercache.cli.printing import print_json
+from layercache.cli.world import stop
 from layercache.schema import settings_schema
 
 __all__ = ["schema"]

@@ -12,7 +12,7 @@ import typer
 
 from layercache.errors import CacheError, InvalidOption, MissingExtra
 
-__all__ = ["Service", "ServiceFailed"]
+__all__ = ["Service", "ServiceFailed", "is_loopback"]
 
 _SECONDS: Final = 10.0
 _OWN_HEADER: Final = {"X-Layercache-Admin": "1"}  # as `admin.access` has it, for changes without a token
@@ -45,7 +45,7 @@ class Service:
         self.url = url.rstrip("/").removesuffix("/dashboard")
         headers = dict(_OWN_HEADER) if token is None else {"Authorization": f"Bearer {token}"}
         # a proxy would make loopback somewhere else
-        direct = _is_loopback(parts.hostname)
+        direct = is_loopback(parts.hostname)
         self._failures = httpx.HTTPError
         self._client = httpx.Client(headers=headers, timeout=_SECONDS, trust_env=not direct)
 
@@ -64,6 +64,9 @@ class Service:
 
     def stats(self, cache: str) -> dict[str, Any]:
         return self._ask("GET", f"{_path(cache)}/stats")
+
+    def advice(self) -> dict[str, Any]:
+        return self._ask("GET", "/advice")
 
     def explain(self, cache: str, key: str, *, value: bool) -> dict[str, Any]:
         return self._ask("GET", f"{_path(cache)}/keys/{_quoted(key)}", {"value": "true"} if value else None)
@@ -112,7 +115,7 @@ def _quoted(text: str) -> str:
     return quoted.replace(".", "%2E") if set(text) <= {"."} else quoted
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
     try:
         return ip_address(host).is_loopback
     except ValueError:

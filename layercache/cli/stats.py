@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import typer
 from rich.console import RenderableType
@@ -11,65 +11,56 @@ from rich.text import Text
 
 from layercache.caches import Caches
 from layercache.cli.exits import Exit
-from layercache.cli.printing import print_json, print_parts, size, table
+from layercache.cli.options import CacheNames, Call, Where
+from layercache.cli.printing import print_json, print_parts, table
 from layercache.cli.service import Service
-from layercache.cli.world import (
-    AsJson,
-    CacheNames,
-    Environment,
-    ServiceToken,
-    ServiceUrl,
-    SettingsFile,
-    far_layers,
-    not_reached,
-    opened,
-    telling,
-    wanted_names,
-    world,
-)
+from layercache.cli.world import far_layers, names_in_stores, opened, telling, world
 from layercache.durations import spell_duration
 from layercache.errors import BackendError
+from layercache.sizes import rough_size
 
-__all__ = ["NOT_COUNTED", "milliseconds", "of_service", "of_stores", "percent", "stats", "store_table"]
+__all__ = [
+    "NOT_COUNTED",
+    "failures",
+    "milliseconds",
+    "of_service",
+    "of_stores",
+    "percent",
+    "stats",
+    "store_parts",
+]
 
 NOT_COUNTED: Final = (
     "Hits, misses and loads are counted by each process, for itself: --url asks a service that serves the management "
     "API for its own. What the stores know of all:"
 )
+
+Facts: TypeAlias = dict[str, dict[str, dict[str, Any]]]
+"""By cache, and by the name of each store outside of this process: what that knows of it, or its `error`."""
+
 _COUNTED: Final = ("hits", "misses", "stale_hits", "loads", "load_failures", "waits", "timeouts", "refreshes")
 
 
-def stats(
-    caches: CacheNames = None,
-    url: ServiceUrl = None,
-    token: ServiceToken = None,
-    settings: SettingsFile = None,
-    environment: Environment = None,
-    as_json: AsJson = False,
-) -> None:
+def stats(caches: CacheNames = None, *, where: Where, call: Call) -> None:
     """Print what caches did in a service, in all and in the last minute, five minutes and hour.
 
     Without --url: how much of them the stores have, whichever process put it there.
     """
-    if url is not None:
-        with telling(as_json), Service(url, token) as service:
+    if where.url is not None:
+        with telling(call.as_json), Service(where.url, where.token) as service:
             counts = of_service(service, caches)
-        if as_json:
+        if call.as_json:
             print_json({"url": service.url, "caches": counts})
         else:
             print_parts(_counts(counts))
         return
-    with world(settings, environment, as_json) as here:
-        wanted = wanted_names(here, caches)
-        facts = of_stores(here, wanted)
-        if not any(facts.values()):
-            not_reached(here, wanted, as_json)
-        failed = [fact["error"] for layers in facts.values() for fact in layers.values() if "error" in fact]
-        if as_json:
+    with world(call) as here:
+        facts = of_stores(here, names_in_stores(here, caches, call.as_json))
+        if call.as_json:
             print_json({"environment": here.settings.environment, "note": NOT_COUNTED, "stores": facts})
         else:
-            print_parts([Text(NOT_COUNTED), Text(), *store_table(facts)])
-        if failed:
+            print_parts(store_parts(facts))
+        if failures(facts):
             raise typer.Exit(Exit.WRONG)
 
 
@@ -129,24 +120,32 @@ def milliseconds(seconds: float | None) -> str:
 # -- stores
 
 
-def of_stores(caches: Caches, names: Iterable[str]) -> dict[str, dict[str, dict[str, Any]]]:
-    """Return by cache, and by the name of each store outside of this process, what that knows of it."""
+def of_stores(caches: Caches, names: Iterable[str]) -> Facts:
+    """Return what the stores outside of this process know of these caches."""
     far = {name: far_layers(caches, name) for name in names}
     stores = dict.fromkeys(store for each in far.values() for store in each)
-    found: dict[str, dict[str, dict[str, Any]]] = {name: {} for name in far}
+    found: Facts = {name: {} for name in far}
     for store in stores:
         users = [name for name, each in far.items() if store in each]
         backend = opened(caches, store)
+        known: Mapping[str, Mapping[str, Any]]
         try:
             known = backend.survey(users)
         except BackendError as error:
-            known = {name: {"error": str(error)} for name in users}  # type: ignore[dict-item]
+            known = {name: {"error": str(error)} for name in users}
         for name in users:
             found[name][store] = {"type": backend.type, **known.get(name, {})}
     return found
 
 
-def store_table(facts: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> Iterator[RenderableType]:
+def failures(facts: Facts) -> list[str]:
+    """Return why stores did not answer, each reason once."""
+    known = [known for stores in facts.values() for known in stores.values()]
+    return list(dict.fromkeys(each["error"] for each in known if "error" in each))
+
+
+def store_parts(facts: Facts) -> Iterator[RenderableType]:
+    yield Text(f"{NOT_COUNTED}\n")
     right = ("entries", "bytes", "leases", "log", "last news")
     shown = table("cache", "store", *right, right=right)
     is_exact = True
@@ -171,9 +170,7 @@ def store_table(facts: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> Iterato
     yield shown
     if not is_exact:
         yield Text("~ judged by some of the keys, as there are many")
-    for error in dict.fromkeys(
-        known["error"] for stores in facts.values() for known in stores.values() if "error" in known
-    ):
+    for error in failures(facts):
         yield Text(error, "red")
 
 
@@ -183,7 +180,7 @@ def _fact(known: Mapping[str, Any], what: str, about: str) -> str:
         case _ if value is None:
             return "-"
         case "bytes":
-            return ("" if not value else "~") + size(value)
+            return ("" if not value else "~") + rough_size(value)
         case "log_age":
             return f"{spell_duration(round(value, 1) if value < 60 else round(value))} ago"
         case _:

@@ -15,23 +15,22 @@ from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
+from layercache.caches import Caches
 from layercache.cli.exits import Exit
-from layercache.cli.printing import console, print_json, print_parts, size, table
+from layercache.cli.options import CacheNames, Call, Where
+from layercache.cli.printing import console, print_json, print_parts, table
 from layercache.cli.service import Service, ServiceFailed
-from layercache.cli.stats import NOT_COUNTED, milliseconds, of_service, of_stores, percent, store_table
-from layercache.cli.world import (
-    AsJson,
-    CacheNames,
-    Environment,
-    ServiceToken,
-    ServiceUrl,
-    SettingsFile,
-    far_layers,
-    not_reached,
-    telling,
-    wanted_names,
-    world,
+from layercache.cli.stats import (
+    NOT_COUNTED,
+    failures,
+    milliseconds,
+    of_service,
+    of_stores,
+    percent,
+    store_parts,
 )
+from layercache.cli.world import names_in_stores, telling, world
+from layercache.sizes import rough_size
 
 __all__ = ["top"]
 
@@ -59,33 +58,22 @@ def top(
     interval: Interval = 2.0,
     window: Span = "1m",
     once: Once = False,
-    url: ServiceUrl = None,
-    token: ServiceToken = None,
-    settings: SettingsFile = None,
-    environment: Environment = None,
-    as_json: AsJson = False,
+    *,
+    where: Where,
+    call: Call,
 ) -> None:
     """Show a service's caches and their layers as they are now, until q or Ctrl-C; with --json a line for each look.
 
     Times are those of loads, and of reads of a layer; errors those of loads, and of all that a layer does.
     Without --url: what the stores know, which takes them a look at all their keys each time.
     """
-    if url is not None:
-        with telling(as_json), Service(url, token) as service:
-            _go_on(lambda: _at_service(service, caches, window), interval, once=once, as_json=as_json)
+    if where.url is not None:
+        with telling(call.as_json), Service(where.url, where.token) as service:
+            _go_on(lambda: _at_service(service, caches, window), interval, once=once, as_json=call.as_json)
         return
-    with world(settings, environment, as_json) as here:
-        names = wanted_names(here, caches)
-        if not any(far_layers(here, name) for name in names):
-            not_reached(here, names, as_json)
-
-        def look() -> _Look:
-            facts = of_stores(here, names)
-            failed = any("error" in known for stores in facts.values() for known in stores.values())
-            shown = [Text(NOT_COUNTED), Text(), *store_table(facts)]
-            return _Look({"note": NOT_COUNTED, "stores": facts}, shown, failed)
-
-        _go_on(look, interval, once=once, as_json=as_json)
+    with world(call) as here:
+        names = names_in_stores(here, caches, call.as_json)
+        _go_on(lambda: _in_stores(here, names), interval, once=once, as_json=call.as_json)
 
 
 # -- looking again and again
@@ -169,7 +157,13 @@ def _quit_key() -> Generator[Callable[[float], bool], None, None]:
         termios.tcsetattr(keyboard, termios.TCSADRAIN, before)
 
 
-# -- a service
+# -- what is looked at
+
+
+def _in_stores(caches: Caches, names: Iterable[str]) -> _Look:
+    facts = of_stores(caches, names)
+    plain = {"note": NOT_COUNTED, "stores": facts}
+    return _Look(plain, list(store_parts(facts)), failed=bool(failures(facts)))
 
 
 def _at_service(service: Service, names: Iterable[str] | None, window: str) -> _Look:
@@ -223,7 +217,7 @@ def _layer_cells(layer: Mapping[str, Any], seconds: float, *, is_wide: bool) -> 
     if gauges.get("log_lag") is not None:
         cells["lag"] = f"{gauges['log_lag']:.1f} s"
     if "bytes" in gauges:
-        cells["bytes"] = size(gauges["bytes"])
+        cells["bytes"] = rough_size(gauges["bytes"])
     return cells
 
 

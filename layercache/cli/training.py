@@ -5,20 +5,11 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
 from layercache.cli.exits import Exit
-from layercache.cli.printing import print_json, print_parts
-from layercache.cli.world import (
-    AsJson,
-    Environment,
-    OneCache,
-    SettingsFile,
-    backend_of,
-    named,
-    stop,
-    world,
-)
+from layercache.cli.options import Call, OneCache
+from layercache.cli.printing import print_json, print_parts, table
+from layercache.cli.world import backend_of, named, stop, world
 from layercache.errors import CacheError
 from layercache.spi import Trained
 
@@ -29,26 +20,20 @@ Samples = Annotated[
 ]
 
 
-def train_dictionary(
-    name: OneCache,
-    samples: Samples = 2000,
-    settings: SettingsFile = None,
-    environment: Environment = None,
-    as_json: AsJson = False,
-) -> None:
+def train_dictionary(name: OneCache, samples: Samples = 2000, *, call: Call) -> None:
     """Train a dictionary from the values of a cache and compress new ones with it; exits 1 where that cannot be.
 
     Every process takes it up within seconds. What was written before stays readable.
     """
-    with world(settings, environment, as_json) as caches:
+    with world(call) as caches:
         cache = named(caches, name)
         read = caches.settings
         said = {"origin": read.origin, "environment": read.environment, "cache": cache}
         try:
             trained = backend_of(caches, cache).train_dictionary(cache, samples)
         except CacheError as error:
-            stop(str(error), as_json, Exit.WRONG, **said)
-    if as_json:
+            stop(str(error), call.as_json, Exit.WRONG, **said)
+    if call.as_json:
         print_json({**said, "dictionary": trained._asdict()})
     else:
         _print(cache, trained)
@@ -59,9 +44,7 @@ def _print(cache: str, trained: Trained) -> None:
         f"{cache}: dictionary {trained.id} of {trained.size:,} bytes, from {trained.samples:,} samples; "
         "new values are compressed with it"
     )
-    sizes = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
-    for side in ("left", "right", "right"):
-        sizes.add_column(justify=side)
+    sizes = table("what", "bytes", "share", right=("bytes", "share"), is_headed=False)
     for what, size in (
         ("the samples, as they are", trained.payload_bytes),
         ("compressed without it", trained.without),

@@ -6,18 +6,17 @@ import asyncio
 import importlib
 import os
 import sys
-from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from functools import partial, reduce
 from typing import Annotated, Any, NamedTuple
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 
 from layercache.cli.exits import Exit
-from layercache.cli.printing import print_json
-from layercache.cli.world import AsJson, Environment, SettingsFile, telling
+from layercache.cli.options import Call
+from layercache.cli.printing import print_json, progress
+from layercache.cli.world import telling
 from layercache.core.warming import Item
 from layercache.decorator import Calls, declared
 from layercache.default import aclose, configure
@@ -43,23 +42,16 @@ class _Wanted(NamedTuple):
     items: list[Item]
 
 
-def warm_functions(
-    app: App,
-    concurrency: Concurrency = 8,
-    settings: SettingsFile = None,
-    environment: Environment = None,
-    as_json: AsJson = False,
-) -> None:
+def warm_functions(app: App, concurrency: Concurrency = 8, *, call: Call) -> None:
     """Load what the @cached(warm=[...]) of a module list and is not there yet; exits 1 where a load fails.
 
     Several hosts may do this at once: each key is loaded by one of them.
     """
-    with telling(as_json):
-        if settings is not None or environment is not None:
-            configure(settings, environment)
-        wanted = _wanted(app)
-        reports = asyncio.run(_warmed(wanted, concurrency, as_json))
-    if as_json:
+    with telling(call.as_json):
+        if call.settings is not None or call.environment is not None:
+            configure(call.settings, call.environment)
+        reports = asyncio.run(_warmed(_wanted(app), concurrency, call.as_json))
+    if call.as_json:
         print_json({"functions": {name: _as_dict(report) for name, report in reports.items()}})
     else:
         _print(reports)
@@ -104,9 +96,10 @@ def _wanted(app: str) -> list[_Wanted]:
 async def _warmed(wanted: Sequence[_Wanted], concurrency: int, as_json: bool) -> dict[str, WarmReport]:
     """Warm one function after the other, those that are async on the loop and the others beside it."""
     reports: dict[str, WarmReport] = {}
-    with _progress(as_json) as progress:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with progress(*columns, as_json=as_json) as shown:
         for calls, items in wanted:
-            done = partial(progress.advance, progress.add_task(calls.name, total=len(items)))
+            done = partial(shown.advance, shown.add_task(calls.name, total=len(items)))
             reports[calls.name] = await _report(calls, items, concurrency, done)
     await aclose()
     return reports
@@ -122,16 +115,6 @@ async def _report(calls: Calls, items: Sequence[Item], concurrency: int, done: A
     if calls.is_async:
         return await awarm(cache, items, concurrency, None, done)
     return await asyncio.to_thread(warm, cache, items, concurrency, None, done)
-
-
-@contextmanager
-def _progress(as_json: bool) -> Generator[Progress, None, None]:
-    """Show how far it is, beside the output and only to who looks."""
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    hidden = as_json or not console.is_terminal
-    with Progress(*columns, console=console, transient=True, disable=hidden) as progress:
-        yield progress
 
 
 # -- what came of it

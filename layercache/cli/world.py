@@ -1,24 +1,21 @@
-"""What the commands share: which settings they are about, which cache, and how they say what is wrong.
+"""The world of caches that a command is about, and how it says what is wrong.
 
-Rules:
-1. The same option is called the same everywhere, and defined here.
-2. What is wrong is said on stderr, in words, and with --json on stdout as {"error": …} or {"faults": […]}; what a
-   command exits with, `exits` says.
+Rule: what is wrong is said on stderr, in words, and with --json on stdout as {"error": …} or {"faults": […]}; what a
+command exits with, `exits` says.
 """
 
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Any, NoReturn
 
 import typer
 
 from layercache.caches import Caches
 from layercache.cli.exits import Exit
+from layercache.cli.options import Call
 from layercache.cli.printing import print_json
-from layercache.config import read_settings
 from layercache.core.layer import Layer
 from layercache.errors import (
     CacheError,
@@ -32,22 +29,12 @@ from layercache.errors import (
 from layercache.spi import Backend, KeySpace
 
 __all__ = [
-    "AsJson",
-    "CacheName",
-    "CacheNames",
-    "Environment",
-    "OneCache",
-    "ServiceToken",
-    "ServiceUrl",
-    "SettingsFile",
     "backend_of",
     "far_layers",
     "named",
+    "names_in_stores",
     "not_reached",
     "opened",
-    "print_error",
-    "print_faults",
-    "print_json",
     "stop",
     "telling",
     "wanted_names",
@@ -55,58 +42,10 @@ __all__ = [
 ]
 
 
-def _known_caches(incomplete: str) -> list[str]:
-    """Complete the name of a cache, where the settings can be read."""
-    try:
-        return [name for name in read_settings().caches if name.startswith(incomplete.lower())]
-    except Exception:  # a shell that completes is told nothing of faults
-        return []
-
-
-SettingsFile = Annotated[
-    Path | None,
-    typer.Option("--settings", "-s", help="The file to read instead of the nearest settings.toml."),
-]
-Environment = Annotated[
-    str | None,
-    typer.Option("--environment", "-e", help="The environment, instead of LAYERCACHE_ENV."),
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-CacheName = Annotated[str, typer.Option("--cache", "-c", help="The cache.", autocompletion=_known_caches)]
-OneCache = Annotated[
-    str, typer.Option("--cache", "-c", help="The cache; it has to be named.", autocompletion=_known_caches)
-]
-CacheNames = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--cache",
-        "-c",
-        help="A cache, and others by repetition; all if left out.",
-        autocompletion=_known_caches,
-    ),
-]
-ServiceUrl = Annotated[
-    str | None,
-    typer.Option(
-        "--url",
-        envvar="LAYERCACHE_ADMIN_URL",
-        help="Where a running service serves its management API, which is asked then.",
-    ),
-]
-ServiceToken = Annotated[
-    str | None,
-    typer.Option(
-        "--token",
-        envvar="LAYERCACHE_ADMIN_TOKEN",
-        help="The token for it; others see what stands in a command line, so better in the variable.",
-    ),
-]
-
-
 @contextmanager
-def world(settings: Path | None, environment: str | None, as_json: bool) -> Generator[Caches, None, None]:
-    """Open the world of these settings, or print their faults and exit 1; so with what goes wrong later."""
-    with telling(as_json), Caches(settings, environment) as caches:
+def world(call: Call) -> Generator[Caches, None, None]:
+    """Open the world of the settings, or print their faults and exit 1; so with what goes wrong later."""
+    with telling(call.as_json), Caches(call.settings, call.environment) as caches:
         yield caches
 
 
@@ -118,37 +57,22 @@ def telling(as_json: bool) -> Generator[None, None, None]:
     """Print what goes wrong, and exit with what is fit for it."""
     try:
         yield
-    except ConfigError as error:
-        if error.faults:
-            print_faults(error, as_json)
-        else:
-            print_error(error, as_json)
-        raise typer.Exit(Exit.WRONG) from None
     except CacheError as error:
-        print_error(error, as_json)
-        wrong = isinstance(error, InvalidKey | InvalidOption | InvalidTtl)
-        raise typer.Exit(Exit.USAGE if wrong else Exit.WRONG) from None
+        if isinstance(error, ConfigError) and error.faults and as_json:
+            faults = [fault._asdict() for fault in error.faults]
+            print_json({"origin": error.origin, "environment": error.environment, "faults": faults})
+            raise typer.Exit(Exit.WRONG) from None
+        is_misused = isinstance(error, InvalidKey | InvalidOption | InvalidTtl)
+        stop(str(error), as_json, Exit.USAGE if is_misused else Exit.WRONG)
 
 
 def stop(said: str, as_json: bool, code: Exit, **more: Any) -> NoReturn:
-    """Print what is wrong and exit."""
-    print_error(said, as_json, **more)
+    """Print what is wrong, with --json beside what else is known, and exit."""
+    if as_json:
+        print_json({**more, "error": said})
+    else:
+        typer.echo(said, err=True)
     raise typer.Exit(code) from None
-
-
-def print_faults(error: ConfigError, as_json: bool) -> None:
-    if as_json:
-        faults = [fault._asdict() for fault in error.faults]
-        print_json({"origin": error.origin, "environment": error.environment, "faults": faults})
-    else:
-        typer.echo(str(error), err=True)
-
-
-def print_error(error: object, as_json: bool, **more: Any) -> None:
-    if as_json:
-        print_json({**more, "error": str(error)})
-    else:
-        typer.echo(str(error), err=True)
 
 
 # -- caches and backends
@@ -205,3 +129,11 @@ def named(caches: Caches, name: str) -> str:
 def wanted_names(caches: Caches, names: Iterable[str] | None) -> list[str]:
     """Return the caches that are named, each once; all where none is."""
     return list(dict.fromkeys(named(caches, name) for name in names or caches))
+
+
+def names_in_stores(caches: Caches, names: Iterable[str] | None, as_json: bool) -> list[str]:
+    """Return the caches that are wanted, or say why none of them is reached from here and exit."""
+    wanted = wanted_names(caches, names)
+    if not any(far_layers(caches, name) for name in wanted):
+        not_reached(caches, wanted, as_json)
+    return wanted

@@ -50,6 +50,11 @@ def test_it_says_what_would_help_and_what_to_do(service: str) -> None:
     assert [each["kind"] for each in told["advice"]] == ["memory", "never hit"]
 
 
+@pytest.mark.usefixtures("token")
+def test_a_token_that_is_given_is_sent_instead_of_that_of_the_settings(service: str) -> None:
+    assert run("advise", "--url", service, "--token", READ[::-1] + "x").exit_code == 1
+
+
 def test_where_the_service_refuses_or_is_not_there_it_says_so(folder: Path, service: str) -> None:
     write_settings(folder, {"local": {"type": "memory"}}, {"default": "local"})
     with socket.create_server(("127.0.0.1", 0)) as taken:
@@ -59,5 +64,5 @@ def test_where_the_service_refuses_or_is_not_there_it_says_so(folder: Path, serv
 
     assert (refused.exit_code, absent.exit_code) == (1, 1)
     assert "refuses: " in refused.output
-    assert "cannot be asked" in json.loads(absent.output)["error"]
+    assert "does not answer" in json.loads(absent.output)["error"]
     assert run("advise", "--url", "localhost:8790").exit_code == 2
