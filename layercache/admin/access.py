@@ -20,17 +20,14 @@ from typing import Final, Literal, TypeAlias
 
 from fastapi import Request
 
+from layercache.admin.models import OWN_HEADER
 from layercache.admin.problems import refuse
 from layercache.config import AdminSettings
 from layercache.options import Secret
 
-__all__ = ["OWN_HEADER", "Caller", "Scope", "admitted"]
+__all__ = ["Caller", "Scope", "admitted"]
 
 Scope: TypeAlias = Literal["read", "write"]
-
-OWN_HEADER: Final = "X-Layercache-Admin"
-"""What changes something without a token comes with it, whatever it holds: a page of another origin cannot send it
-unless we said so, and we never do."""
 
 _FORWARDED: Final = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip", "via")
 

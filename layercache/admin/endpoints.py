@@ -9,30 +9,28 @@ from collections import Counter
 from collections.abc import Callable
 from importlib import import_module
 from itertools import islice
-from typing import Annotated, Any, Final, Literal, TypeAlias
+from typing import Annotated, Any, Final, TypeAlias
 
 from fastapi import Body, Path, Query, Request, Response
 
 from layercache.admin.models import (
     AdviceList,
-    AdviceModel,
     CacheList,
     CacheSummary,
     Cleared,
     Deleted,
     Explained,
     Health,
+    HealthState,
     Invalidated,
     Invalidation,
     KeyList,
     Prefixes,
     PrefixModel,
     StatsAndWindows,
-    StatsModel,
     Warmed,
     WarmedFunction,
     Warming,
-    WindowModel,
 )
 from layercache.admin.problems import refuse
 from layercache.advising import advise
@@ -47,8 +45,6 @@ from layercache.warming import WarmReport, awarm, warm
 __all__ = ["Endpoints", "World"]
 
 World: TypeAlias = Callable[[], Caches]
-
-State: TypeAlias = Literal["ok", "degraded", "down"]
 
 Name = Annotated[str, Path(description="Of the cache.", max_length=200, examples=["stock"])]
 Key = Annotated[
@@ -85,15 +81,12 @@ class Endpoints:
     def stats(self, name: Name) -> StatsAndWindows:
         """What a cache did in this process: since it was opened, and in the last minute, five minutes and hour."""
         world = self._world()
-        windows: dict[Any, WindowModel] = {
-            window: WindowModel.of_window(found) for window, found in world.windows(name).items()
-        }
-        cache = world[name]
-        return StatsAndWindows(name=cache.name, total=StatsModel.of(cache.stats()), windows=windows)
+        windows, stats = world.windows(name), world[name].stats()
+        return StatsAndWindows.model_validate({"name": stats.name, "total": stats, "windows": windows})
 
     def advice(self) -> AdviceList:
         """What would help the caches of this process: more or less memory, longer ttls; and which are of no use."""
-        return AdviceList(advice=[AdviceModel(**each._asdict()) for each in advise(self._world())])
+        return AdviceList.model_validate({"advice": advise(self._world())})
 
     async def keys(self, name: Name, prefix: Prefix = "", limit: Limit = 100, cursor: Cursor = "") -> KeyList:
         """Some of the keys of a cache; of a chain, those in its farthest layer. In bounded time, so a page may be
@@ -134,7 +127,7 @@ class Endpoints:
     def health(self, response: Response) -> Health:
         """Whether the caches of this process can be used; answered without asking any store. 503 where one cannot."""
         world = self._world()
-        states: dict[str, State] = {cache.name: _state(world, cache) for cache in world.opened}
+        states: dict[str, HealthState] = {cache.name: _state(world, cache) for cache in world.opened}
         ready = "down" not in states.values()
         response.status_code = 200 if ready else 503
         degraded = any(state != "ok" for state in states.values())
@@ -206,7 +199,7 @@ def _summary(world: Caches, name: str, cache: Cache[Any] | None) -> CacheSummary
     return made
 
 
-def _state(world: Caches, cache: Cache[Any]) -> State:
+def _state(world: Caches, cache: Cache[Any]) -> HealthState:
     layers = cache.layer_stats()
     failing = [layer.degraded or layer.gauges.get("circuits_open", 0) > 0 for layer in layers]
     if not any(failing):

@@ -1,40 +1,55 @@
-"""What the API takes and gives, as OpenAPI shows it."""
+"""What the API takes and gives, as OpenAPI shows it.
+
+Rule: what the library has a class for is read off its attributes, by the names of the fields, and not copied by hand.
+"""
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Annotated, Any, Literal, TypeAlias
+from dataclasses import asdict, replace
+from typing import Annotated, Any, Final, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from layercache.core.explaining import Explanation
-from layercache.core.stats import CacheStats, LayerStats
+from layercache.advising import Kind
+from layercache.core.explaining import Explanation, State, Would
 from layercache.core.times import Times
 from layercache.entry import MISSING
-from layercache.spi import Curve
 from layercache.windows import Window
 
 __all__ = [
+    "OWN_HEADER",
     "AdviceList",
-    "AdviceModel",
     "CacheList",
     "CacheSummary",
     "Cleared",
     "Deleted",
     "Explained",
     "Health",
+    "HealthState",
     "Invalidated",
     "Invalidation",
     "KeyList",
+    "PrefixModel",
     "Prefixes",
     "StatsAndWindows",
     "Warmed",
+    "WarmedFunction",
     "Warming",
 ]
 
 Seconds: TypeAlias = float
 
+OWN_HEADER: Final = "X-Layercache-Admin"
+"""What changes something without a token comes with it, whatever it holds: a page of another origin cannot send it
+unless we said so, and we never do."""
+
 _FORBID = ConfigDict(extra="forbid")
+
+
+class _Seen(BaseModel):
+    """What is read off an object of the library."""
+
+    model_config = ConfigDict(from_attributes=True)
 
 
 class TimesModel(BaseModel):
@@ -46,15 +61,17 @@ class TimesModel(BaseModel):
     p95: Seconds | None
     p99: Seconds | None
 
+    @model_validator(mode="before")
     @classmethod
-    def of(cls, times: Times) -> TimesModel:
-        return cls(
-            count=times.count,
-            mean=times.mean,
-            p50=times.quantile(0.5),
-            p95=times.quantile(0.95),
-            p99=times.quantile(0.99),
-        )
+    def _of(cls, times: Any) -> Any:
+        if not isinstance(times, Times):
+            return times
+        quantiles = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
+        return {
+            "count": times.count,
+            "mean": times.mean,
+            **{name: times.quantile(part) for name, part in quantiles.items()},
+        }
 
 
 class CurvePoint(BaseModel):
@@ -64,20 +81,19 @@ class CurvePoint(BaseModel):
     hit_rate: float = Field(ge=0, le=1)
 
 
-class CurveModel(BaseModel):
+def _point(pair: Any) -> Any:
+    return {"memory": pair[0], "hit_rate": pair[1]} if isinstance(pair, tuple) else pair
+
+
+class CurveModel(_Seen):
     """What share of the reads would be hits with less and more memory, as an LRU cache would have it."""
 
-    points: list[CurvePoint] = Field(description="Ascending.")
+    points: list[Annotated[CurvePoint, BeforeValidator(_point)]] = Field(description="Ascending.")
     entries: int = Field(description="That there is room for now.")
     sampled: int = Field(description="Reads that it was learnt from; of fewer than a thousand it is a guess.")
 
-    @classmethod
-    def of(cls, curve: Curve) -> CurveModel:
-        points = [CurvePoint(memory=memory, hit_rate=hit_rate) for memory, hit_rate in curve.points]
-        return cls(points=points, entries=curve.entries, sampled=curve.sampled)
 
-
-class LayerModel(BaseModel):
+class LayerModel(_Seen):
     """One layer of a cache, as this process uses it."""
 
     name: str = Field(examples=["shared"])
@@ -94,27 +110,14 @@ class LayerModel(BaseModel):
     curve: CurveModel | None = Field(
         description="What the hit rate would be with less and more memory; null where that is not kept book of."
     )
-    reads: TimesModel | None = Field(description="How long reads took; null where they stay in this process.")
-    writes: TimesModel | None
-
-    @classmethod
-    def of(cls, stats: LayerStats) -> LayerModel:
-        return cls(
-            name=stats.name,
-            type=stats.type,
-            hits=stats.hits,
-            misses=stats.misses,
-            hit_rate=stats.hit_rate,
-            errors=stats.errors,
-            degraded=stats.degraded,
-            gauges=dict(stats.gauges),
-            curve=None if stats.curve is None else CurveModel.of(stats.curve),
-            reads=None if stats.read_times is None else TimesModel.of(stats.read_times),
-            writes=None if stats.write_times is None else TimesModel.of(stats.write_times),
-        )
+    reads: TimesModel | None = Field(
+        validation_alias="read_times",
+        description="How long reads took; null where they stay in this process.",
+    )
+    writes: TimesModel | None = Field(validation_alias="write_times")
 
 
-class StatsModel(BaseModel):
+class StatsModel(_Seen):
     """What a cache did, in this process."""
 
     hits: int
@@ -131,25 +134,6 @@ class StatsModel(BaseModel):
     undecodable: int
     layers: list[LayerModel] = Field(description="Nearest first.")
 
-    @classmethod
-    def of(cls, stats: CacheStats, **more: Any) -> Any:
-        return cls(
-            hits=stats.hits,
-            misses=stats.misses,
-            hit_rate=stats.hit_rate,
-            stale_hits=stats.stale_hits,
-            loads=stats.loads,
-            load_failures=stats.load_failures,
-            load_times=TimesModel.of(stats.load_times),
-            waits=stats.waits,
-            timeouts=stats.timeouts,
-            refreshes=stats.refreshes,
-            fills_refused=stats.fills_refused,
-            undecodable=stats.undecodable,
-            layers=[LayerModel.of(layer) for layer in stats.layers],
-            **more,
-        )
-
 
 class WindowModel(StatsModel):
     """What a cache did in the last while."""
@@ -158,15 +142,14 @@ class WindowModel(StatsModel):
     reads_per_second: float
     loads_per_second: float
 
+    @model_validator(mode="before")
     @classmethod
-    def of_window(cls, window: Window) -> WindowModel:
-        made: WindowModel = cls.of(
-            window.stats,
-            seconds=window.seconds,
-            reads_per_second=window.reads_per_second,
-            loads_per_second=window.loads_per_second,
-        )
-        return made
+    def _of(cls, window: Any) -> Any:
+        if not isinstance(window, Window):
+            return window
+        own = cls.model_fields.keys() - StatsModel.model_fields.keys()
+        counted = dict(StatsModel.model_validate(window.stats))
+        return counted | {name: getattr(window, name) for name in own}
 
 
 class StatsAndWindows(BaseModel):
@@ -177,10 +160,10 @@ class StatsAndWindows(BaseModel):
     windows: dict[Literal["1m", "5m", "1h"], WindowModel]
 
 
-class AdviceModel(BaseModel):
+class AdviceModel(_Seen):
     """One thing to look at."""
 
-    kind: Literal["memory", "ttl", "never hit", "unused", "curve"]
+    kind: Kind
     about: str = Field(description="A cache, a layer, or a pattern of keys.", examples=["stock quote:*"])
     message: str
     fix: str = Field(description="What to do about it; empty where that is clear.")
@@ -218,7 +201,7 @@ class CacheList(BaseModel):
 # -- keys
 
 
-class TagModel(BaseModel):
+class TagModel(_Seen):
     """A stamp that an entry carries."""
 
     tag: str = Field(description="`*` is the whole cache.", examples=["news"])
@@ -226,19 +209,19 @@ class TagModel(BaseModel):
     is_alive: bool = Field(description="False: gone. True and not current: invalidated softly, so stale.")
 
 
-class LeaseModel(BaseModel):
+class LeaseModel(_Seen):
     """Who has the right to load the key."""
 
     holder: str = Field(description="Empty: nobody loads it, and loads are held back after one that failed.")
-    seconds_left: Seconds
+    seconds_left: Seconds = Field(validation_alias="left")
 
 
-class LayerSightModel(BaseModel):
+class LayerSightModel(_Seen):
     """What one layer has under a key."""
 
     name: str
     type: str
-    state: Literal["fresh", "stale", "dead", "invalid", "unreadable", "absent", "failed"]
+    state: State
     fresh_left: Seconds | None = Field(description="Null: for ever.")
     ttl_left: Seconds | None = Field(description="Until it is dead; null: never.")
     age: Seconds | None
@@ -256,7 +239,7 @@ class Explained(BaseModel):
 
     cache: str = Field(examples=["stock"])
     key: str = Field(examples=["quote:AAPL"])
-    would: Literal["hit", "serve stale", "serve stale and refresh", "wait for the holder", "load"]
+    would: Would
     why: str = Field(examples=["it is fresh in local"])
     loading: bool = Field(description="Whether a load of it is under way in this process.")
     layers: list[LayerSightModel] = Field(description="Nearest first.")
@@ -268,36 +251,9 @@ class Explained(BaseModel):
 
     @classmethod
     def of(cls, found: Explanation) -> Explained:
-        return cls(
-            cache=found.cache,
-            key=found.key,
-            would=found.would,
-            why=found.why,
-            loading=found.loading,
-            layers=[
-                LayerSightModel(
-                    name=layer.name,
-                    type=layer.type,
-                    state=layer.state,
-                    fresh_left=layer.fresh_left,
-                    ttl_left=layer.ttl_left,
-                    age=layer.age,
-                    size=layer.size,
-                    tags=[
-                        TagModel(tag=tag.tag, is_current=tag.is_current, is_alive=tag.is_alive)
-                        for tag in layer.tags
-                    ],
-                    stages=list(layer.stages),
-                    dictionary=layer.dictionary,
-                    lease=layer.lease
-                    and LeaseModel(holder=layer.lease.holder, seconds_left=layer.lease.left),
-                    note=layer.note,
-                    is_asked=layer.is_asked,
-                )
-                for layer in found.layers
-            ],
-            text=str(replace(found, value=MISSING)),
-        )
+        """Return what was found, but for the value."""
+        hidden = replace(found, value=MISSING)
+        return cls.model_validate(asdict(hidden) | {"value": None, "text": str(hidden)})
 
 
 class KeyList(BaseModel):
@@ -379,6 +335,8 @@ class Warmed(BaseModel):
 
 # -- health
 
+HealthState: TypeAlias = Literal["ok", "degraded", "down"]
+
 
 class Health(BaseModel):
     """How the caches of this process are."""
@@ -386,6 +344,4 @@ class Health(BaseModel):
     live: bool = Field(description="That this is answered.")
     ready: bool = Field(description="Whether each cache can be used, with or without all of its layers.")
     degraded: bool = Field(description="Whether a layer fails, or its circuit is open.")
-    caches: dict[str, Literal["ok", "degraded", "down"]] = Field(
-        description="Of those that are open.", examples=[{"stock": "ok"}]
-    )
+    caches: dict[str, HealthState] = Field(description="Of those that are open.", examples=[{"stock": "ok"}])

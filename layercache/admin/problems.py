@@ -14,12 +14,10 @@ from starlette.exceptions import HTTPException
 
 from layercache.errors import (
     BackendError,
-    CacheClosed,
     CacheError,
     CannotList,
     InvalidKey,
     InvalidOption,
-    MissingExtra,
     UnknownCache,
 )
 
@@ -106,7 +104,7 @@ def problem_of(error: Exception) -> Refused:
             return Refused(_problem("cannot-list", str(error)))
         case BackendError():
             return Refused(_problem("backend-failed", str(error)), {"Retry-After": "5"})
-        case CacheClosed() | MissingExtra() | CacheError() | ImportError():
+        case CacheError() | ImportError():
             return Refused(_problem("cache-unavailable", str(error)))
         case HTTPException(status_code=404):
             return Refused(_problem("not-found", "no resource of the management API has this path"))

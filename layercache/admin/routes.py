@@ -24,19 +24,7 @@ from layercache import __version__
 from layercache.admin import dashboard
 from layercache.admin.access import Caller, Scope, admitted
 from layercache.admin.endpoints import Endpoints, World
-from layercache.admin.models import (
-    AdviceList,
-    CacheList,
-    Cleared,
-    Deleted,
-    Explained,
-    Health,
-    Invalidated,
-    KeyList,
-    Prefixes,
-    StatsAndWindows,
-    Warmed,
-)
+from layercache.admin.models import Health
 from layercache.admin.problems import Refused, documented, problem_of, refuse, respond
 from layercache.caches import Caches
 from layercache.default import default_world
@@ -110,47 +98,24 @@ async def _answer_problem(_: Request, error: Exception) -> Response:
 def _add_routes(to: APIRouter, of: Endpoints) -> None:
     read = documented(401, 403, 422)
     one = documented(401, 403, 404, 422, 503)
-    to.add_api_route("/caches", of.caches, response_model=CacheList, responses=read)
-    to.add_api_route("/advice", of.advice, response_model=AdviceList, responses=read)
-    to.add_api_route("/caches/{name}/stats", of.stats, response_model=StatsAndWindows, responses=one)
-    to.add_api_route("/caches/{name}/keys", of.keys, response_model=KeyList, responses=one)
-    to.add_api_route("/caches/{name}/prefixes", of.prefixes, response_model=Prefixes, responses=one)
-    to.add_api_route(
-        "/caches/{name}/keys/{key:layercache_key}", of.explain, response_model=Explained, responses=one
-    )
-    to.add_api_route(
-        "/caches/{name}/keys/{key:layercache_key}",
-        of.delete,
-        methods=["DELETE"],
-        response_model=Deleted,
-        responses=one,
-    )
     write = one | documented(411, 413)
-    to.add_api_route(
-        "/caches/{name}/invalidate",
-        of.invalidate,
-        methods=["POST"],
-        response_model=Invalidated,
-        responses=write,
-    )
-    to.add_api_route(
-        "/caches/{name}/clear", of.clear, methods=["POST"], response_model=Cleared, responses=write
-    )
-    to.add_api_route(
-        "/caches/{name}/warm",
-        of.warm,
-        methods=["POST"],
-        response_model=Warmed,
-        responses=write | documented(409),
-    )
     down: dict[int | str, dict[str, Any]] = {
         503: {"model": Health, "description": "A cache cannot be used; the body says which."}
     }
-    to.add_api_route("/health", of.health, response_model=Health, responses=read | down)
-    to.add_api_route("/metrics", of.metrics, response_class=Response, responses=read, include_in_schema=False)
-    to.add_api_route(
-        "/dashboard", dashboard.page, response_class=Response, include_in_schema=False, name=_PAGE
-    )
+    key = "/caches/{name}/keys/{key:layercache_key}"
+    to.get("/caches", responses=read)(of.caches)
+    to.get("/advice", responses=read)(of.advice)
+    to.get("/caches/{name}/stats", responses=one)(of.stats)
+    to.get("/caches/{name}/keys", responses=one)(of.keys)
+    to.get("/caches/{name}/prefixes", responses=one)(of.prefixes)
+    to.get(key, responses=one)(of.explain)
+    to.delete(key, responses=one)(of.delete)
+    to.post("/caches/{name}/invalidate", responses=write)(of.invalidate)
+    to.post("/caches/{name}/clear", responses=write)(of.clear)
+    to.post("/caches/{name}/warm", responses=write | documented(409))(of.warm)
+    to.get("/health", responses=read | down)(of.health)
+    to.get("/metrics", responses=read, response_class=Response, include_in_schema=False)(of.metrics)
+    to.get("/dashboard", name=_PAGE, response_class=Response, include_in_schema=False)(dashboard.page)
 
 
 _PAGE: Final = "layercache_dashboard"

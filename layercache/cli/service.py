@@ -10,12 +10,12 @@ from urllib.parse import quote, urlsplit
 
 import typer
 
+from layercache.admin.models import OWN_HEADER
 from layercache.errors import CacheError, InvalidOption, MissingExtra
 
 __all__ = ["Service", "ServiceFailed", "is_loopback"]
 
 _SECONDS: Final = 10.0
-_OWN_HEADER: Final = {"X-Layercache-Admin": "1"}  # as `admin.access` has it, for changes without a token
 
 
 class ServiceFailed(CacheError):
@@ -43,7 +43,7 @@ class Service:
         if token is not None and not (token.isascii() and token.isprintable()):
             raise typer.BadParameter("is no token: it has other signs than ASCII has", param_hint="--token")
         self.url = url.rstrip("/").removesuffix("/dashboard")
-        headers = dict(_OWN_HEADER) if token is None else {"Authorization": f"Bearer {token}"}
+        headers = {OWN_HEADER: "1"} if token is None else {"Authorization": f"Bearer {token}"}
         # a proxy would make loopback somewhere else
         direct = is_loopback(parts.hostname)
         self._failures = httpx.HTTPError
