@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,9 @@ from typing import Any
 from typer.testing import CliRunner, Result
 
 from layercache.cli.app import app
+
+COMMAND = [sys.executable, "-c", "from layercache.cli import main; main()"]
+"""The command as a process of its own."""
 
 
 def run(*words: str) -> Result:
@@ -44,6 +48,12 @@ def far(url: str, **options: Any) -> dict[str, Any]:
         "timeout": "2s",
         **options,
     }
+
+
+def layers(url: str) -> dict[str, dict[str, Any]]:
+    """Backends: a far one, a near one, and the two layered."""
+    chain = {"type": "chain", "layers": ["local", "far"]}
+    return {"far": far(url), "local": {"type": "memory"}, "layered": chain}
 
 
 def asked(answers: str, *words: str) -> Result:

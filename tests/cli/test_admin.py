@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
 import httpx
-from operating import run, write_settings
+from operating import COMMAND, run, write_settings
 
 
 def test_it_serves_until_it_is_stopped(folder: Path) -> None:
     write_settings(folder, {"local": {"type": "memory"}}, {"default": "local", "stock": "local"})
-    words = [sys.executable, "-c", "from layercache.cli import main; main()", "admin", "--port", "0"]
+    words = [*COMMAND, "admin", "--port", "0"]
     with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         address = process.stdout.readline().strip()

@@ -19,7 +19,8 @@ from typing import Any
 
 import pytest
 import trustme
-from operating import far, run, write_settings
+from calling import until
+from operating import COMMAND, far, run, write_settings
 
 from layercache import BackendError, Caches
 from layercache.spi import Finding
@@ -331,7 +332,7 @@ class TestSeveralServers:
             ValkeyServer(repl_diskless_load="swapdb") as replica,
         ):
             replica.ask("REPLICAOF", "127.0.0.1", primary.port)
-            until(lambda: "state=online" in primary.ask("INFO", "replication"))
+            until(lambda: "state=online" in primary.ask("INFO", "replication"), within=10)
             replica.pause()
             primary.ask("SET", "t:large", "x" * (9 << 20))
 
@@ -403,10 +404,12 @@ class TestCachesOnAServer:
         sound.ask("FLUSHALL")
         with world(sound.url, log_shards=3) as caches:
             cache = caches["quotes"]
-            deadline = time.monotonic() + 5
-            while cache.stats().layers[-1].gauges.get("log_lag", 9) > 1:  # then all are followed
-                assert time.monotonic() < deadline
+
+            def follows_all() -> bool:
                 cache.get("k")
+                return cache.stats().layers[-1].gauges.get("log_lag", 9) <= 1
+
+            until(follows_all)
             alike, fewer = (
                 [each for each in caches.backend("far").examine(["quotes"]) if each.subject == "log"],
                 examined(sound.url, log_shards=2)["log"],
@@ -528,7 +531,7 @@ class TestOutput:
         environment.pop("NO_COLOR", None)
 
         subprocess.run(
-            [sys.executable, "-c", "from layercache.cli import main; main()", "doctor"],
+            [*COMMAND, "doctor"],
             stdout=theirs, env=environment, check=True,
         )  # fmt: skip
         os.close(theirs)
@@ -578,13 +581,6 @@ def free_port_with_bus() -> int:
 
 def allow(server: ValkeyServer, *rights: str) -> None:
     server.ask("ACL", "SETUSER", "app", "on", ">s3cret", *rights)
-
-
-def until(is_so: Callable[[], bool], seconds: float = 10.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not is_so():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)  # another process's progress: the only way to learn of it is to ask
 
 
 @contextmanager

@@ -6,15 +6,12 @@ import json
 import os
 import pty
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from operating import run
+from operating import COMMAND, run
 
 from layercache.config import read_settings
-
-COMMAND = [sys.executable, "-c", "from layercache.cli import main; main()"]
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from calling import until
-from operating import asked, far, run, write_settings
+from operating import asked, layers, run, write_settings
 from serving import serving
 
 from layercache import Caches
@@ -20,21 +20,9 @@ KEY = "a/b?c d%2F..#é"
 READ, WRITE = "r" * 32, "w" * 40
 
 
-@pytest.fixture(scope="module")
-def process() -> Iterator[ValkeyServer]:
-    with ValkeyServer() as server:
-        yield server
-
-
 @pytest.fixture
-def settings(folder: Path, process: ValkeyServer) -> Path:
-    process.ask("FLUSHALL")
-    backends = {
-        "far": far(process.url),
-        "local": {"type": "memory"},
-        "layered": {"type": "chain", "layers": ["local", "far"]},
-        "nothing": {"type": "null"},
-    }
+def settings(folder: Path, server: ValkeyServer) -> Path:
+    backends = layers(server.url) | {"nothing": {"type": "null"}}
     return write_settings(
         folder, backends, {"default": "layered", "quotes": "far", "near": "local", "none": "nothing"}
     )
@@ -201,9 +189,7 @@ class TestInAStore:
     def test_a_store_that_does_not_answer_is_told_and_nothing_said_to_be_done(
         self, folder: Path, backend: str
     ) -> None:
-        down = far(f"redis://127.0.0.1:{free_port()}/0")
-        layered = {"type": "chain", "layers": ["local", "far"]}
-        backends = {"far": down, "local": {"type": "memory"}, "layered": layered}
+        backends = layers(f"redis://127.0.0.1:{free_port()}/0")
         write_settings(folder, backends, {"default": backend})
 
         for words in (

@@ -6,14 +6,12 @@ import json
 import os
 import pty
 import subprocess
-import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from operating import far, run, write_settings
+from operating import COMMAND, far, run, write_settings
 
 from layercache import Caches
 from layercache.testing import ValkeyCluster, ValkeyServer
@@ -23,19 +21,6 @@ from layercache_redis.options import RedisOptions, RedisUrl
 from layercache_redis.purge import _Purge, purged
 
 QUOTES = {f"q{number}": {"price": number} for number in range(1000)}
-
-
-@pytest.fixture(scope="module")
-def process() -> Iterator[ValkeyServer]:
-    with ValkeyServer() as server:
-        yield server
-
-
-@pytest.fixture
-def server(process: ValkeyServer) -> ValkeyServer:
-    process.ask("FLUSHALL")
-    process.ask("SCRIPT", "FLUSH")
-    return process
 
 
 @pytest.fixture
@@ -231,7 +216,7 @@ def test_who_looks_sees_how_far_it_is_and_the_output_stays_clean(
     ours, theirs = pty.openpty()
 
     done = subprocess.run(
-        [sys.executable, "-c", "from layercache.cli import main; main()", "purge", "-c", "quotes"],
+        [*COMMAND, "purge", "-c", "quotes"],
         stdout=subprocess.PIPE, stderr=theirs, env={**os.environ, "TERM": "xterm", "COLUMNS": "100"}, check=True,
     )  # fmt: skip
     os.close(theirs)

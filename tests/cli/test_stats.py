@@ -7,37 +7,24 @@ import os
 import pty
 import signal
 import subprocess
-import sys
 import termios
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from operating import far, run, write_settings
+from operating import COMMAND, far, layers, run, write_settings
 from serving import serving
 
 from layercache import Caches
 from layercache.testing import ValkeyServer
 from layercache.testing.server import free_port
 
-COMMAND = [sys.executable, "-c", "from layercache.cli import main; main()"]
-
-
-@pytest.fixture(scope="module")
-def process() -> Iterator[ValkeyServer]:
-    with ValkeyServer() as server:
-        yield server
-
 
 @pytest.fixture
-def settings(folder: Path, process: ValkeyServer) -> Path:
-    process.ask("FLUSHALL")
-    backends = {
-        "far": far(process.url),
-        "local": {"type": "memory"},
-        "layered": {"type": "chain", "layers": ["local", "far"]},
-    }
-    return write_settings(folder, backends, {"default": "layered", "quotes": "far", "near": "local"})
+def settings(folder: Path, server: ValkeyServer) -> Path:
+    return write_settings(
+        folder, layers(server.url), {"default": "layered", "quotes": "far", "near": "local"}
+    )
 
 
 @pytest.fixture
@@ -66,11 +53,11 @@ def test_what_a_service_counts_is_shown_in_its_windows(service: str) -> None:
     assert told["caches"]["default"]["total"]["hits"] == 3
 
 
-def test_without_a_service_it_says_what_the_stores_know(settings: Path, process: ValkeyServer) -> None:
+def test_without_a_service_it_says_what_the_stores_know(settings: Path, server: ValkeyServer) -> None:
     with Caches(settings) as caches:
         caches["quotes"].set_many({f"q{number}": "x" * 1000 for number in range(50)})
         caches["default"].set("k", 1)
-        process.ask("SET", "t:%lease:{t:quotes:q1}", "somebody")
+        server.ask("SET", "t:%lease:{t:quotes:q1}", "somebody")
 
         done, told = run("stats"), json.loads(run("stats", "--json").output)
 
@@ -123,8 +110,8 @@ def test_top_has_a_row_for_each_layer(service: str) -> None:
     assert told["caches"]["default"]["loads"] == 0  # the window begins with the first question
 
 
-def test_an_open_circuit_is_seen(settings: Path, process: ValkeyServer) -> None:
-    text = settings.read_text().replace(process.url, f"redis://127.0.0.1:{free_port()}/0")
+def test_an_open_circuit_is_seen(settings: Path, server: ValkeyServer) -> None:
+    text = settings.read_text().replace(server.url, f"redis://127.0.0.1:{free_port()}/0")
     settings.write_text(text)
     with Caches(settings) as caches, serving(caches) as url:
         caches["default"].get("k")

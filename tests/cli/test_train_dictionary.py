@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import quotes
+from calling import until
 from operating import far, run, write_settings
 
 from layercache import Caches
@@ -31,18 +31,6 @@ def size(value: Any) -> int:
 
 QUOTES = {f"quote:{number}": quote(number) for number in range(300)}
 OTHERS = {f"other:{number}": quote(5000 + number) for number in range(200)}
-
-
-@pytest.fixture(scope="module")
-def process() -> Iterator[ValkeyServer]:
-    with ValkeyServer() as server:
-        yield server
-
-
-@pytest.fixture
-def server(process: ValkeyServer) -> ValkeyServer:
-    process.ask("FLUSHALL")
-    return process
 
 
 @pytest.fixture
@@ -69,22 +57,19 @@ def share(server: ValkeyServer, keys: Iterable[str] = OTHERS) -> float:
 def know_of_none(caches: Caches) -> None:
     """Have a process follow the log, and learn that no dictionary is in use."""
     space = caches.backend("far").key_space("quotes")
-    deadline = time.monotonic() + 5
-    while "log_lag" not in space.gauges():
+
+    def follows() -> bool:
         caches["quotes"].set_many(QUOTES)
-        assert time.monotonic() < deadline
+        return "log_lag" in space.gauges()
+
+    until(follows)
     caches["quotes"].set_many(QUOTES)
 
 
-def until_small(caches: Caches, server: ValkeyServer, seconds: float = 5.0) -> bool:
-    """Store a quote again and again until it takes a third of its JSON."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        caches["quotes"].set("other:0", OTHERS["other:0"])
-        if share(server, ["other:0"]) < 0.33:
-            return True
-        time.sleep(0.01)  # the log's thread runs when it likes: the only way to learn of it is to look
-    return False
+def is_small(caches: Caches, server: ValkeyServer) -> bool:
+    """Whether a quote that is stored now takes a third of its JSON."""
+    caches["quotes"].set("other:0", OTHERS["other:0"])
+    return share(server, ["other:0"]) < 0.33
 
 
 def test_a_process_that_runs_learns_of_it_and_a_quote_takes_a_quarter(
@@ -98,11 +83,10 @@ def test_a_process_that_runs_learns_of_it_and_a_quote_takes_a_quarter(
         cache.delete_many(list(OTHERS))
 
         done = run("train-dictionary", "-c", "quotes")
-        learnt = until_small(running, server)
+        until(lambda: is_small(running, server))
         cache.set_many(OTHERS)
 
         assert done.exit_code == 0
-        assert learnt
         assert share(server) <= 0.25 < without <= 0.6
         assert cache.get_many([*QUOTES, *OTHERS]) == {**QUOTES, **OTHERS}
     with Caches(settings) as fresh:
@@ -116,7 +100,7 @@ def test_the_process_that_trains_learns_of_it_as_well(settings: Path, server: Va
 
         caches.backend("far").train_dictionary("quotes", 2000)
 
-        assert until_small(caches, server)
+        until(lambda: is_small(caches, server))
 
 
 def test_it_stays_on_the_server_and_the_log_says_so(settings: Path, server: ValkeyServer) -> None:
@@ -190,14 +174,17 @@ def test_one_that_was_lost_is_used_no_more_so_that_another_can_be_trained(
     with Caches(settings) as running:
         running["quotes"].set_many(QUOTES)
         id = running.backend("far").train_dictionary("quotes", 2000).id
-        assert until_small(running, server)
+        until(lambda: is_small(running, server))
         running["quotes"].set_many(QUOTES)
         server.ask("DEL", f"t:%dict:quotes:{id}")
 
         too_few = run("train-dictionary", "-c", "quotes")
-        deadline = time.monotonic() + 5
-        while run("train-dictionary", "-c", "quotes").exit_code and time.monotonic() < deadline:
+
+        def is_trained() -> bool:
             running["quotes"].set_many(QUOTES)
+            return run("train-dictionary", "-c", "quotes").exit_code == 0
+
+        until(is_trained)
 
         assert too_few.exit_code == 1
         assert len(dictionaries(server)) == 2
@@ -256,7 +243,7 @@ def test_what_it_is_trained_from_has_been_through_the_stages_before_it_and_no_ot
         made = caches.backend("far").train_dictionary("quotes", 2000)
 
         assert made.samples == 300
-        assert until_small(caches, server)
+        until(lambda: is_small(caches, server))
         assert caches["quotes"].get("other:0") == OTHERS["other:0"]
     dictionary = server.ask("GET", f"t:%dict:quotes:{made.id}").encode(errors="surrogateescape")
     assert Flipped(None).encode(b"regularMarket") in dictionary

@@ -15,10 +15,10 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-import redis
-from operating import far, run, write_settings
+from operating import COMMAND, far, run, write_settings
 
 import layercache
+from layercache.testing import ValkeyServer
 
 SHOP = """
 from layercache import cached
@@ -75,20 +75,16 @@ def test_all_that_the_module_lists_is_loaded_and_told(shop: str) -> None:
 
 
 def test_one_function_may_be_meant_and_what_is_there_is_kept(
-    shop: str, folder: Path, server: redis.Redis, server_url: str
+    shop: str, folder: Path, server: ValkeyServer
 ) -> None:
-    prefix = f"t{uuid4().hex[:12]}"
-    write_settings(folder, {"far": far(server_url, prefix=prefix)}, {"default": "far"})
+    write_settings(folder, {"far": far(server.url)}, {"default": "far"})
 
     first, again = run("warm", f"{shop}:page"), run("warm", f"{shop}:page", "--concurrency", "1")
-    left = sorted(key.decode() for key in server.keys(f"{prefix}:default:*"))
-    for key in server.scan_iter(match=f"{prefix}*", count=1000):
-        server.delete(key)
 
     assert (first.exit_code, again.exit_code) == (0, 0)
     assert lines(first.output) == [f"{shop}.page: 3 loaded, 0 already there, 0 failed, … s"]
     assert lines(again.output) == [f"{shop}.page: 0 loaded, 3 already there, 0 failed, … s"]
-    assert left == [f"{prefix}:default:page:{number}" for number in range(3)]
+    assert sorted(server.ask("KEYS", "t:default:*")) == [f"t:default:page:{number}" for number in range(3)]
 
 
 def test_a_method_is_warmed_where_it_is_bound(shop: str) -> None:
@@ -165,7 +161,7 @@ def test_who_looks_sees_how_far_it_is_and_the_output_stays_clean(shop: str) -> N
     ours, theirs = pty.openpty()
 
     done = subprocess.run(
-        [sys.executable, "-c", "from layercache.cli import main; main()", "warm", f"{shop}:page"],
+        [*COMMAND, "warm", f"{shop}:page"],
         stdout=subprocess.PIPE, stderr=theirs, env={**os.environ, "TERM": "xterm", "COLUMNS": "100"}, check=True,
     )  # fmt: skip
     os.close(theirs)
