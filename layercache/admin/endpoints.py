@@ -99,14 +99,7 @@ class Endpoints:
         thousand keys of the store."""
         cache = self._cache(name)
         near = await asyncio.to_thread(_near_prefixes, cache)
-        if near is not None:
-            keys, hits = near
-        else:
-            try:
-                page = await cache.alist_keys(limit=1000)
-            except CannotList:
-                page = None
-            keys, hits = Counter(map(_prefix, page.keys if page is not None else ())), None
+        keys, hits = near or (await _listed_prefixes(cache), None)
         ranked = sorted(keys, key=lambda prefix: (-(hits or keys)[prefix], -keys[prefix], prefix))[:limit]
         models = [
             PrefixModel(prefix=prefix, keys=keys[prefix], hits=None if hits is None else hits[prefix])
@@ -212,6 +205,14 @@ def _state(world: Caches, cache: Cache[Any]) -> HealthState:
 def _prefix(key: str) -> str:
     head, colon, _ = key.partition(":")
     return head[:80] + colon
+
+
+async def _listed_prefixes(cache: Cache[Any]) -> Counter[str]:
+    try:
+        page = await cache.alist_keys(limit=1000)
+    except CannotList:
+        return Counter()
+    return Counter(map(_prefix, page.keys))
 
 
 def _near_prefixes(cache: Cache[Any]) -> tuple[Counter[str], Counter[str]] | None:

@@ -48,18 +48,16 @@ def explain(key: Key, cache: CacheName = "default", *, where: Where, call: Call)
         print_json({name: part for name, part in said.items() if name != "text"})
     else:
         typer.echo(printable(said["text"]))
-    if not call.as_json and where.url is None and len(said["layers"]) > 1:
-        typer.echo("(what is near is that of this command, and empty: --url asks a service for its own)")
+        if where.url is None and len(said["layers"]) > 1:
+            typer.echo("(what is near is that of this command, and empty: --url asks a service for its own)")
     if _failures(said):
         raise typer.Exit(Exit.WRONG)
 
 
 def delete(keys: Keys, cache: CacheName = "default", *, where: Where, call: Call) -> None:
     """Drop keys; that one was not there is no fault. Every process drops it from its memory."""
-    done: dict[str, bool] = {}
     with reach(cache, where, call) as reached:
-        for key in dict.fromkeys(keys):
-            done[key] = reached.delete(key)
+        done = {key: reached.delete(key) for key in dict.fromkeys(keys)}
     if call.as_json:
         print_json({"cache": reached.name, "deleted": done})
         return

@@ -65,5 +65,5 @@ def printable(text: str) -> str:
     return "".join(sign if sign.isprintable() or sign == "\n" else repr(sign)[1:-1] for sign in text)
 
 
-def counted(count: int, what: str, several: str = "") -> str:
-    return f"{count:,} {what if count == 1 else several or f'{what}s'}"
+def counted(count: int, what: str) -> str:
+    return f"{count:,} {what if count == 1 else f'{what}s'}"

@@ -23,13 +23,14 @@ class ServiceFailed(CacheError):
 
 
 class Service:
-    """A client of one management API; a context manager.
+    """A client of one management API; a context manager. Each question takes ten seconds at most.
 
     Args:
         url: where it is, such as http://127.0.0.1:8790, with the prefix that it is mounted under.
         token: for its header Authorization.
 
-    Raises `ServiceFailed`, and `InvalidOption` for what it says could never be right.
+    Raises `typer.BadParameter` for a url or a token that cannot be one. A question raises `ServiceFailed`, and
+    `InvalidOption` where the API says that it could never be right.
     """
 
     def __init__(self, url: str, token: str | None = None) -> None:

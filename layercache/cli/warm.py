@@ -65,15 +65,9 @@ def warm_functions(app: App, concurrency: Concurrency = 8, *, call: Call) -> Non
 def _wanted(app: str) -> list[_Wanted]:
     """Return the function that `app` names, or all that its module and what this imports declare."""
     module, _, path = app.partition(":")
-    sys.path.insert(0, os.getcwd())  # noqa: PTH109  (as `python -m` does)
-    try:
-        found: Any = importlib.import_module(module)
-    except ModuleNotFoundError as error:
-        if not module or (error.name and not f"{module}.".startswith(f"{error.name}.")):
-            raise
-        raise typer.BadParameter(f"no module named {error.name!r} in {os.getcwd()} or installed") from None  # noqa: PTH109
-    except ValueError as error:
-        raise typer.BadParameter(f"{app!r} is not of the form module:name") from error
+    if not module or module.startswith("."):
+        raise typer.BadParameter(f"{app!r} is not of the form module:name")
+    found = _imported(module)
     if path:
         try:
             found = reduce(getattr, path.split("."), found)
@@ -88,6 +82,18 @@ def _wanted(app: str) -> list[_Wanted]:
     if not declared():
         raise typer.BadParameter(f"nothing in {module} has @cached(..., warm=[...])")
     return [_Wanted(calls, calls.items()) for calls in declared()]
+
+
+def _imported(module: str) -> Any:
+    """Return a module that is installed, or stands in the working folder; what it fails with itself is raised."""
+    folder = os.getcwd()  # noqa: PTH109
+    sys.path.insert(0, folder)  # as `python -m` does
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name and not f"{module}.".startswith(f"{error.name}."):
+            raise
+        raise typer.BadParameter(f"no module named {error.name!r} in {folder} or installed") from None
 
 
 # -- warming

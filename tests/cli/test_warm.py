@@ -140,6 +140,7 @@ def test_a_cache_that_settings_do_not_define_is_told(shop: str, folder: Path) ->
         ("{shop}:nothing", "has no attribute 'nothing'"),
         ("{shop}:other", "there is nothing to warm"),
         (":", "is not of the form"),
+        (".relative", "is not of the form"),
     ],
 )
 def test_what_is_not_there_is_wrong_usage(shop: str, app: str, message: str) -> None:
@@ -149,12 +150,17 @@ def test_what_is_not_there_is_wrong_usage(shop: str, app: str, message: str) -> 
     assert message in " ".join(re.sub("[│╭╮╰╯─]", " ", done.stderr).split())
 
 
-def test_an_import_that_fails_inside_is_not_taken_for_that(shop: str, folder: Path) -> None:
-    (folder / f"{shop}.py").write_text("import no_such_library\n", encoding="utf-8")
+@pytest.mark.parametrize(
+    ("code", "raised"), [("import no_such_library", ModuleNotFoundError), ("int('x')", ValueError)]
+)
+def test_an_import_that_fails_inside_is_not_taken_for_that(
+    shop: str, folder: Path, code: str, raised: type[Exception]
+) -> None:
+    (folder / f"{shop}.py").write_text(code, encoding="utf-8")
 
     done = run("warm", shop)
 
-    assert isinstance(done.exception, ModuleNotFoundError)
+    assert isinstance(done.exception, raised)
 
 
 def test_who_looks_sees_how_far_it_is_and_the_output_stays_clean(shop: str) -> None:
