@@ -7,6 +7,7 @@ from typing import Any, Final, TypeAlias
 
 import typer
 from rich.console import RenderableType
+from rich.table import Table
 from rich.text import Text
 
 from layercache.caches import Caches
@@ -78,35 +79,36 @@ def _counts(counts: Mapping[str, Mapping[str, Any]]) -> Iterator[RenderableType]
     if not counts:
         yield Text("The service has not used any of its caches yet.")
     for number, (name, said) in enumerate(counts.items()):
-        spans = {"all": said["total"], **said["windows"]}
         yield Text(f"\n{name}" if number else name, "bold")
-        shown = table("", *spans, right=spans)
-        shown.add_row("hit rate", *(percent(each) for each in spans.values()))
-        for what in _COUNTED:
-            shown.add_row(what.replace("_", " "), *(f"{each[what]:,}" for each in spans.values()))
+        yield _spans(said)
+        yield _layers(said["total"]["layers"])
+
+
+def _spans(said: Mapping[str, Any]) -> Table:
+    spans = {"all": said["total"], **said["windows"]}
+    shown = table("", *spans, right=spans)
+    shown.add_row("hit rate", *(percent(each) for each in spans.values()))
+    for what in _COUNTED:
+        shown.add_row(what.replace("_", " "), *(f"{each[what]:,}" for each in spans.values()))
+    rates = (f"{each['reads_per_second']:,.1f}" for each in said["windows"].values())
+    shown.add_row("reads/s", "", *rates)
+    for part in ("p50", "p95", "p99"):
+        shown.add_row(f"load {part}", *(milliseconds(each["load_times"][part]) for each in spans.values()))
+    return shown
+
+
+def _layers(layers: Iterable[Mapping[str, Any]]) -> Table:
+    right = ("hit rate", "hits", "misses", "errors", "read p95", "write p95")
+    shown = table("layer", *right, "says", right=right)
+    for layer in layers:
         shown.add_row(
-            "reads/s", "", *(f"{each['reads_per_second']:,.1f}" for each in said["windows"].values())
+            f"{layer['name']} ({layer['type']})",
+            percent(layer),
+            *(f"{layer[what]:,}" for what in ("hits", "misses", "errors")),
+            *(milliseconds((layer[what] or {}).get("p95")) for what in ("reads", "writes")),
+            ", ".join(f"{what} {value:,.6g}" for what, value in layer["gauges"].items()),
         )
-        for part in ("p50", "p95", "p99"):
-            shown.add_row(
-                f"load {part}", *(milliseconds(each["load_times"][part]) for each in spans.values())
-            )
-        yield shown
-        layers = table("layer", "hit rate", "hits", "misses", "errors", "read p95", "write p95", "says", right=(
-            "hit rate", "hits", "misses", "errors", "read p95", "write p95",
-        ))  # fmt: skip
-        for layer in said["total"]["layers"]:
-            gauges = ", ".join(f"{what} {value:,.6g}" for what, value in layer["gauges"].items())
-            layers.add_row(
-                f"{layer['name']} ({layer['type']})",
-                percent(layer),
-                f"{layer['hits']:,}",
-                f"{layer['misses']:,}",
-                f"{layer['errors']:,}",
-                *(milliseconds((layer[each] or {}).get("p95")) for each in ("reads", "writes")),
-                gauges,
-            )
-        yield layers
+    return shown
 
 
 def percent(counts: Mapping[str, Any]) -> str:
