@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 from face import Face
+from waiting import PATIENCE
 
 from layercache import Caches, CircuitOpen
 
-__all__ = ["answered", "both_faces", "one_cache", "open_face", "until"]
+__all__ = ["answered", "both_faces", "one_cache", "open_face"]
 
 both_faces = pytest.mark.parametrize("kind", ["sync", "async"])
 
@@ -39,7 +40,7 @@ def open_face(kind: str, url: str, **options: Any) -> Iterator[Face]:
             runner.run(world.aclose())
 
 
-def answered(call: Callable[[], Any], within: float = 5.0) -> Any:
+def answered(call: Callable[[], Any], within: float = PATIENCE) -> Any:
     """What `call` returns once the circuit has closed: a thread of its own notices, so ask until it has."""
     end = time.monotonic() + within
     while True:
@@ -48,11 +49,3 @@ def answered(call: Callable[[], Any], within: float = 5.0) -> Any:
         except CircuitOpen:
             assert time.monotonic() < end, "the circuit stays open"
             time.sleep(0.001)
-
-
-def until(holds: Callable[[], object], within: float = 5.0) -> None:
-    """Return when `holds()` is true: another thread or process sees to it."""
-    end = time.monotonic() + within
-    while not holds():
-        assert time.monotonic() < end, "it never came true"
-        time.sleep(0.001)

@@ -18,6 +18,7 @@ from contextlib import suppress
 from typing import Self, TypeAlias, cast
 
 from hiredis import Reader
+from waiting import PATIENCE
 
 from layercache_redis.scripts import SET
 
@@ -194,7 +195,7 @@ class FakeServer:
 
         self._thread = threading.Thread(target=lambda: asyncio.run(main()), name="fake server")
         self._thread.start()
-        assert started.wait(10)
+        assert started.wait(PATIENCE)
         return self
 
     def between_commands(self, act: Callable[[], object]) -> None:
@@ -206,11 +207,11 @@ class FakeServer:
             done.set()
 
         self._loop.call_soon_threadsafe(acting)
-        assert done.wait(10)
+        assert done.wait(PATIENCE)
 
     def __exit__(self, *exc_info: object) -> None:
         self._loop.call_soon_threadsafe(self._stopped.set)
-        self._thread.join(10)
+        self._thread.join(PATIENCE)
         assert not self._thread.is_alive()
 
 

@@ -6,12 +6,12 @@ import gc
 import logging
 import os
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from waiting import until
 
 import layercache
 from layercache import Alert, Caches, ConfigError, alerts, windows
@@ -27,13 +27,6 @@ def settings(**thresholds: Any) -> dict[str, Any]:
         "caches": {"default": {"backend": "m"}, "other": {"backend": "m"}},
         "alerts": thresholds,
     }
-
-
-def eventually(holds: Callable[[], object], within: float = 10.0) -> None:
-    end = time.monotonic() + within
-    while not holds():
-        assert time.monotonic() < end, "it never was"
-        time.sleep(0.002)
 
 
 class Watch:
@@ -233,10 +226,10 @@ class TestThread:
             assert self.threads() == 0
             cache = world["default"]
             assert self.threads() == 1
-            eventually(lambda: cache.get("nothing") is not None or told)
+            until(lambda: cache.get("nothing") is not None or told)
             world["other"]
             assert self.threads() == 1
-        eventually(lambda: self.threads() == 0)
+        until(lambda: self.threads() == 0)
 
     def test_without_thresholds_there_is_none(self) -> None:
         with Caches(settings()) as world:
@@ -247,7 +240,7 @@ class TestThread:
         Caches(settings(hit_rate_under=0.5))["default"].get("k")
         gc.collect()
 
-        eventually(lambda: self.threads() == 0)
+        until(lambda: self.threads() == 0)
 
     def test_hooks_of_the_process_are_those_of_the_default_world(
         self, monkeypatch: pytest.MonkeyPatch
@@ -260,7 +253,7 @@ class TestThread:
             assert world._hooks() == []
         layercache.configure(settings(hit_rate_under=0.5, least_reads=1))
         cache = layercache.get_cache()
-        eventually(lambda: cache.get("nothing") is not None or told)
+        until(lambda: cache.get("nothing") is not None or told)
 
         assert told[0].name == "default"
 
@@ -273,9 +266,7 @@ class TestThread:
             child = os.fork()
             if child == 0:
                 try:
-                    eventually(
-                        lambda: cache.get("nothing") is not None or (told.exists() and told.read_text())
-                    )
+                    until(lambda: cache.get("nothing") is not None or (told.exists() and told.read_text()))
                 finally:
                     os._exit(0)
             os.waitpid(child, 0)

@@ -7,6 +7,7 @@ import threading
 from typing import Any
 
 import pytest
+from waiting import PATIENCE
 
 import layercache
 from layercache import CacheClosed, Caches, ConfigError, UnknownCache, cache, configure, get_cache
@@ -145,7 +146,7 @@ def test_threads_that_open_at_once_get_one_cache() -> None:
     opened: list[Any] = []
 
     def open_it() -> None:
-        together.wait(10)
+        together.wait(PATIENCE)
         opened.append(caches["stock"])
 
     threads = [threading.Thread(target=open_it) for _ in range(8)]

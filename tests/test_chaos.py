@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 import redis
-from calling import until
+from waiting import until
 
 from layercache.testing import Chaos, ValkeyServer
 

@@ -17,6 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, Field
+from waiting import PATIENCE
 
 import layercache
 from layercache import (
@@ -1276,7 +1277,7 @@ class TestTogether:
 
         @cached()
         def f(x: int) -> int:
-            assert followers_wait.wait(10)
+            assert followers_wait.wait(PATIENCE)
             return log(x)
 
         with ThreadPoolExecutor(8) as pool:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import redis
+from waiting import PATIENCE
 from worlds import follow, make_world
 
 from layercache import Cache, Caches, CannotList, InvalidKey, InvalidOption
@@ -126,12 +127,12 @@ def test_who_finds_a_load_under_way_here_would_wait_for_it(cache: Cache[Any]) ->
 
     def load() -> int:
         loading.set()
-        assert go_on.wait(10)
+        assert go_on.wait(PATIENCE)
         return 1
 
     caller = threading.Thread(target=cache.get_or_set, args=(KEY, load))
     caller.start()
-    assert loading.wait(10)
+    assert loading.wait(PATIENCE)
     try:
         found = cache.explain(KEY)
     finally:

@@ -7,13 +7,13 @@ import os
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 from uuid import uuid4
 
 import pytest
 import redis
+from waiting import PATIENCE, auntil, until
 from worlds import make_world
 
 import layercache
@@ -73,20 +73,6 @@ def warm(request: pytest.FixtureRequest, source: Source) -> Warm:
         return asyncio.run(cache.awarm(loader, keys, **options))
 
     return warm
-
-
-def eventually(claim: Callable[[], Any], within: float = 10.0) -> Any:
-    end = time.monotonic() + within
-    while not (claimed := claim()):
-        assert time.monotonic() < end, "it does not come true"
-        time.sleep(0)  # lets the other thread run
-    return claimed
-
-
-async def aeventually(claim: Callable[[], Any], within: float = 10.0) -> None:
-    async with asyncio.timeout(within):
-        while not claim():
-            await asyncio.sleep(0)
 
 
 class TestOnce:
@@ -178,7 +164,7 @@ class TestOnce:
             nonlocal most
             inside.append(key)
             most = max(most, len(inside))
-            together.wait(10)
+            together.wait(PATIENCE)
             inside.remove(key)
             return key
 
@@ -192,7 +178,7 @@ class TestOnce:
         async def load(key: str) -> str:
             nonlocal most
             inside.append(key)
-            await aeventually(lambda: len(inside) >= 3 or most == 3)
+            await auntil(lambda: len(inside) >= 3 or most == 3)
             most = max(most, len(inside))
             inside.remove(key)
             return key
@@ -292,13 +278,13 @@ class TestSchedules:
     ) -> None:
         schedule = cache.warm(source.load, ["a", "b"], refresh_every=SOON).schedule
         assert schedule is not None
-        eventually(lambda: schedule.rounds >= 2)
+        until(lambda: schedule.rounds >= 2)
         assert schedule.loads == 0
 
         clock.advance(1)
-        eventually(lambda: schedule.loads == 2)
+        until(lambda: schedule.loads == 2)
         rounds = schedule.rounds
-        eventually(lambda: schedule.rounds >= rounds + 2)
+        until(lambda: schedule.rounds >= rounds + 2)
 
         assert schedule.loads == 2
         assert sorted(source.loads) == ["a", "a", "b", "b"]
@@ -308,10 +294,10 @@ class TestSchedules:
         async def main() -> None:
             schedule = (await cache.awarm(source.aload, ["a", "b"], refresh_every=SOON)).schedule
             assert schedule is not None
-            await aeventually(lambda: schedule.rounds >= 2)
+            await auntil(lambda: schedule.rounds >= 2)
             assert schedule.loads == 0
             clock.advance(1)
-            await aeventually(lambda: schedule.loads == 2)
+            await auntil(lambda: schedule.loads == 2)
             assert sorted(source.loads) == ["a", "a", "b", "b"]
             schedule.cancel()
 
@@ -324,7 +310,7 @@ class TestSchedules:
         assert schedule is not None
         source.down = {"a"}
         clock.advance(1)
-        eventually(lambda: schedule.failures >= 3)
+        until(lambda: schedule.failures >= 3)
         assert [record.message for record in caplog.records] == [
             "keeping 'a' warm fails; it is tried again every 1ms"
         ]
@@ -332,20 +318,20 @@ class TestSchedules:
         assert cache.get("a") == "value of a"
 
         source.down = set()
-        eventually(lambda: len(caplog.records) == 2)
+        until(lambda: len(caplog.records) == 2)
         assert caplog.records[1].message == "keeping 'a' warm works again"
         rounds = schedule.rounds
-        eventually(lambda: schedule.rounds >= rounds + 2)
+        until(lambda: schedule.rounds >= rounds + 2)
         assert len(caplog.records) == 2
         assert schedule.is_running
         assert schedule.loads == 2
 
         source.down = {"b"}
         clock.advance(1)
-        eventually(lambda: len(caplog.records) == 3)
+        until(lambda: len(caplog.records) == 3)
         source.down = {"a"}
         clock.advance(1)
-        eventually(lambda: len(caplog.records) == 5)
+        until(lambda: len(caplog.records) == 5)
         assert caplog.records[4].message.startswith(("keeping 'a' warm fails", "keeping 'b' warm works"))
 
     @pytest.mark.parametrize("end", ["report", "schedule", "cache", "world"])
@@ -363,7 +349,7 @@ class TestSchedules:
                 "cache": cache.close,
                 "world": caches.close,
             }[end]()
-            schedule._thread.join(10)
+            schedule._thread.join(PATIENCE)
 
             assert not schedule._thread.is_alive()
             assert not schedule.is_running
@@ -385,7 +371,7 @@ class TestSchedules:
             elif end != "loop":
                 {"report": report.cancel, "cache": cache.close}[end]()
             if end != "loop":
-                await asyncio.wait([schedule._task], timeout=10)
+                await asyncio.wait([schedule._task], timeout=PATIENCE)
                 assert schedule._task.cancelled()
             return schedule
 
@@ -405,18 +391,18 @@ class TestSchedules:
             loads.append(key)
             if len(loads) > 3:
                 loading.set()
-                assert goes_on.wait(10)
+                assert goes_on.wait(PATIENCE)
             return key
 
         with Caches(SETTINGS, now=clock) as caches:
             report = caches["default"].warm(load, list("abc"), refresh_every=SOON, concurrency=1)
             schedule: Any = report.schedule
             clock.advance(1)
-            assert loading.wait(10)
+            assert loading.wait(PATIENCE)
 
             report.cancel()
             goes_on.set()
-            schedule._thread.join(10)
+            schedule._thread.join(PATIENCE)
 
         assert not schedule._thread.is_alive()
         assert len(loads) == 4
@@ -428,7 +414,7 @@ class TestSchedules:
 
             schedule: Any = cache.warm(source.load, ["a"], refresh_every=SOON).schedule
 
-            schedule._thread.join(10)
+            schedule._thread.join(PATIENCE)
             assert not schedule._thread.is_alive()
 
     @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
@@ -436,7 +422,7 @@ class TestSchedules:
     def test_the_child_of_a_fork_runs_none(self, cache: Cache[Any], source: Source) -> None:
         schedule = cache.warm(source.load, ["a"], refresh_every=SOON).schedule
         assert schedule is not None
-        eventually(lambda: schedule.rounds)
+        until(lambda: schedule.rounds)
 
         child = os.fork()
         if child == 0:
@@ -467,7 +453,7 @@ def load(key):
     return key
 cache.warm(load, ["a"], refresh_every="1ms" if {ends == "hangs"} else "1h", ttl=lambda value: "1ms")
 if {ends == "hangs"}:
-    assert again.wait(10)
+    assert again.wait(PATIENCE)
 """
         done = subprocess.run(
             [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False
@@ -580,7 +566,7 @@ class TestDecorated:
         schedule = f.warm().schedule
         assert schedule is not None
         clock.advance(1)
-        eventually(lambda: schedule.loads == 1)
+        until(lambda: schedule.loads == 1)
 
         world.close()
         assert not schedule.is_running

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import gc
 import threading
-import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from waiting import until
 
 from layercache import Cache, Caches
 from layercache.core.times import BOUNDS, Histogram, Times
@@ -146,13 +146,6 @@ def test_a_world_that_nobody_has_is_not_kept_by_its_sampler() -> None:
     gc.collect()
 
     until(lambda: sampling() == before)
-
-
-def until(holds: Any) -> None:
-    end = time.monotonic() + 10
-    while not holds():
-        assert time.monotonic() < end
-        time.sleep(0.001)
 
 
 # -- times

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from typing import Any
 from uuid import uuid4
 
 import redis
 from shifting import ServerClock
+from waiting import until
 
 from layercache import Cache, Caches
 from layercache.testing import Clock
@@ -39,12 +38,6 @@ def follow(cache: Cache[Any]) -> None:
 
     def gauge(name: str) -> float | None:
         return next((layer.gauges[name] for layer in cache.stats().layers if name in layer.gauges), None)
-
-    def until(holds: Callable[[], bool]) -> None:
-        end = time.monotonic() + 5
-        while not holds():
-            assert time.monotonic() < end, "the log is not followed"
-            time.sleep(0)  # lets the other thread run
 
     if gauge("log_entries") is not None:
         cache.has_key("anything")  # connects

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from calling import until
 from operating import asked, layers, run, write_settings
 from serving import serving
+from waiting import until
 
 from layercache import Caches
 from layercache.testing import ValkeyServer

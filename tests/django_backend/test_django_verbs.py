@@ -12,12 +12,12 @@ from datetime import UTC, datetime
 from decimal import Decimal
 
 import pytest
-from calling import until
 from django.core.cache import InvalidCacheBackendError, caches
 from django.core.cache.backends import base
 from django.core.cache.backends.base import CacheKeyWarning
 from django.utils.safestring import SafeString, mark_safe
 from django_worlds import shut
+from waiting import PATIENCE, until
 
 from layercache import EncodeError, InvalidKey, MissingExtra, UnknownCache, get_cache
 from layercache.integrations.django import LayerCacheBackend
@@ -325,7 +325,7 @@ class TestLoading:
 
         def load():
             calls.append(1)
-            assert may_go_on.wait(5)
+            assert may_go_on.wait(PATIENCE)
             return Point(1)
 
         with ThreadPoolExecutor(4) as pool:  # each with a backend object of its own, as Django makes them

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 import redis
-from calling import until
 from shifting import ServerClock
+from waiting import until
 from worlds import follow
 
 from layercache import Cache, Caches, ValueTooLarge
@@ -74,8 +74,8 @@ class TestFilling:
             before = heard(other)
             one["default"].set("k", [1], 40)
             one["default"].set("l", 2, None)
-            while heard(other) < before + 2:  # news of a write drops what was read between it and the news
-                time.sleep(0)
+            # news of a write drops what was read between it and the news
+            until(lambda: heard(other) >= before + 2)
             clock.advance(15)
 
             assert other["default"].get("k") == [1]

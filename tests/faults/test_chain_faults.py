@@ -9,8 +9,8 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import pytest
-from calling import until
 from face import Face
+from waiting import until
 
 from layercache import Cache, Caches
 from layercache.testing import Chaos, ValkeyServer

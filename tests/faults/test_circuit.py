@@ -14,9 +14,10 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from calling import answered, both_faces, one_cache, open_face, until
+from calling import answered, both_faces, one_cache, open_face
 from face import Face
 from fake_server import Client, Command, FakeServer, honestly
+from waiting import until
 
 from layercache import BackendError, BackendTimeout, Caches, CircuitOpen
 from layercache.testing import ValkeyServer

@@ -13,6 +13,7 @@ from typing import Any, Self
 import pytest
 from face import Face
 from hiredis import Reader
+from waiting import until
 from worlds import follow
 
 from layercache import BackendError, Cache, Caches
@@ -52,15 +53,6 @@ def runner(request: pytest.FixtureRequest) -> Iterator[asyncio.Runner | None]:
     else:
         with asyncio.Runner() as runner:
             yield runner
-
-
-def until(holds: Callable[[], object], within: float = 10.0) -> float:
-    """Return how long it took until `holds()` was true, which other processes see to."""
-    began = time.monotonic()
-    while not holds():
-        assert time.monotonic() - began < within, "it never came true"
-        time.sleep(0.002)
-    return time.monotonic() - began
 
 
 def works(call: Callable[[], Any]) -> bool:
@@ -229,7 +221,7 @@ def hears_again(cache: Cache[Any]) -> bool:
         cache.set("anything", 1)
         return gauge(cache, "log_entries") > before
 
-    return until(heard) < 10
+    return until(heard)
 
 
 def gauge(cache: Cache[Any], name: str, otherwise: float = 0.0) -> float:

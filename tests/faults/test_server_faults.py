@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 import redis
-from calling import answered, both_faces, one_cache, open_face, until
+from calling import answered, both_faces, one_cache, open_face
 from face import Face
 from fake_server import Client, Command, FakeServer, honestly
+from waiting import until
 
 from layercache import BackendError, BackendTimeout, CircuitOpen, KeyNotFound
 from layercache.testing import Chaos, ValkeyServer

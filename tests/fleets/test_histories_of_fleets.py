@@ -20,10 +20,10 @@ from typing import Any, NamedTuple
 from uuid import uuid4
 
 import pytest
-from calling import until
 from histories import EVERY_NODE, Event, Objection, events_of, objections
 from node import TIDES
 from spawned import Process
+from waiting import until
 
 from layercache.testing import Chaos, ValkeyServer
 

@@ -13,8 +13,8 @@ from uuid import uuid4
 
 import httpx
 import pytest
-from calling import until
 from sites import did
+from waiting import until
 
 from layercache.testing.server import free_port
 

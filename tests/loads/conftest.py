@@ -1,7 +1,6 @@
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 
 import pytest
@@ -16,16 +15,3 @@ def fleet(server: redis.Redis, server_url: str) -> Iterator[Fleet]:
         yield fleet
     for key in server.scan_iter(match=f"{fleet.prefix}*", count=1000):
         server.delete(key)
-
-
-@pytest.fixture
-def until() -> Callable[[Callable[[], object]], None]:
-    """Wait for what other threads and processes see to."""
-
-    def until(holds: Callable[[], object]) -> None:
-        end = time.monotonic() + 10
-        while not holds():
-            assert time.monotonic() < end, "it never came true"
-            time.sleep(0.001)
-
-    return until

@@ -7,16 +7,15 @@ from typing import Any
 
 import pytest
 from fleet import Fleet
+from waiting import until
 
 from layercache import Caches
-
-Until = Callable[[Callable[[], object]], None]
 
 FAR = pytest.mark.parametrize("kind", ["redis", "chain"])
 
 
 @FAR
-def test_one_load_for_threads_and_tasks_of_four_processes(fleet: Fleet, kind: str, until: Until) -> None:
+def test_one_load_for_threads_and_tasks_of_four_processes(fleet: Fleet, kind: str) -> None:
     fleet.say("source", "v")
     processes = [fleet.process(kind) for _ in range(4)]
 
@@ -42,7 +41,7 @@ CHANGES: dict[str, Callable[[Any], object]] = {
 @FAR
 @pytest.mark.parametrize("change", CHANGES)
 def test_what_another_process_changes_while_a_load_goes_on_is_not_undone_by_it(
-    fleet: Fleet, kind: str, change: str, until: Until
+    fleet: Fleet, kind: str, change: str
 ) -> None:
     fleet.say("source", "old")
     loading = fleet.process(kind)
@@ -62,7 +61,7 @@ def test_what_another_process_changes_while_a_load_goes_on_is_not_undone_by_it(
 
 
 @FAR
-def test_so_it_is_for_a_refresh_in_the_background(fleet: Fleet, kind: str, until: Until) -> None:
+def test_so_it_is_for_a_refresh_in_the_background(fleet: Fleet, kind: str) -> None:
     fleet.say("source", "old")
     fleet.say("end")
     loading = fleet.process(kind, ttl=0.05, stale_ttl=60)
@@ -83,9 +82,7 @@ def test_so_it_is_for_a_refresh_in_the_background(fleet: Fleet, kind: str, until
 
 
 @FAR
-def test_a_stale_value_is_served_to_all_while_one_process_refreshes_it(
-    fleet: Fleet, kind: str, until: Until
-) -> None:
+def test_a_stale_value_is_served_to_all_while_one_process_refreshes_it(fleet: Fleet, kind: str) -> None:
     fleet.say("source", "old")
     fleet.say("end")
     processes = [fleet.process(kind, ttl=0.05, stale_ttl=60) for _ in range(3)]
@@ -105,7 +102,7 @@ def test_a_stale_value_is_served_to_all_while_one_process_refreshes_it(
 
 @FAR
 def test_a_holder_that_is_killed_holds_the_others_up_for_no_longer_than_its_lease(
-    fleet: Fleet, kind: str, until: Until
+    fleet: Fleet, kind: str
 ) -> None:
     fleet.say("source", "v")
     killed, other = fleet.process(kind), fleet.process(kind)
@@ -122,9 +119,7 @@ def test_a_holder_that_is_killed_holds_the_others_up_for_no_longer_than_its_leas
 
 
 @FAR
-def test_a_lease_that_ran_out_stores_nothing_over_the_next_holders_value(
-    fleet: Fleet, kind: str, until: Until
-) -> None:
+def test_a_lease_that_ran_out_stores_nothing_over_the_next_holders_value(fleet: Fleet, kind: str) -> None:
     fleet.say("source", "first")
     first, second = fleet.process(kind), fleet.process(kind)
     first("begin", lease_ttl=0.05)
@@ -142,7 +137,7 @@ def test_a_lease_that_ran_out_stores_nothing_over_the_next_holders_value(
     assert first("get_or_set") == "second"
 
 
-def test_what_is_loaded_first_of_all_stays_near(fleet: Fleet, until: Until) -> None:
+def test_what_is_loaded_first_of_all_stays_near(fleet: Fleet) -> None:
     """Neither the log's beginning nor the cache's first stamp is a reason to forget it."""
     with Caches(fleet.settings("chain")) as world:
         cache = world["default"]

@@ -7,19 +7,18 @@ import gc
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import redis
 from fleet import Fleet
+from waiting import until
 from worlds import follow, make_world
 
 from layercache import Cache, Caches
 from layercache.errors import LoadTimeout, RecursiveLoad
 from layercache.testing import Clock, ValkeyServer
-
-Until = Callable[[Callable[[], object]], None]
 
 
 @pytest.fixture(params=["memory", "redis", "chain"])
@@ -66,7 +65,7 @@ class Held:
 
 
 class TestOneLoad:
-    def test_for_64_threads(self, cache: Cache[Any], until: Until) -> None:
+    def test_for_64_threads(self, cache: Cache[Any]) -> None:
         load, results = Held(), []
         threads = [
             threading.Thread(target=lambda: results.append(cache.get_or_set("k", load))) for _ in range(64)
@@ -98,7 +97,7 @@ class TestOneLoad:
         assert asyncio.run(main()) == ["v"] * 64
         assert load.calls == 1
 
-    def test_for_threads_and_the_tasks_of_two_loops_together(self, cache: Cache[Any], until: Until) -> None:
+    def test_for_threads_and_the_tasks_of_two_loops_together(self, cache: Cache[Any]) -> None:
         load, results = Held(), []
 
         async def tasks() -> None:
@@ -232,7 +231,7 @@ class TestErrors:
         finally:
             gc.enable()
 
-    def test_reach_threads_that_wait_each_as_its_own(self, cache: Cache[Any], until: Until) -> None:
+    def test_reach_threads_that_wait_each_as_its_own(self, cache: Cache[Any]) -> None:
         may_end = threading.Event()
         errors: list[BaseException] = []
 
@@ -282,9 +281,7 @@ class TestStaleValues:
         with pytest.raises(ValueError, match="no 'n'"):
             cache.incr("n")
 
-    def test_are_served_at_once_while_the_load_goes_on(
-        self, cache: Cache[Any], clock: Clock, until: Until
-    ) -> None:
+    def test_are_served_at_once_while_the_load_goes_on(self, cache: Cache[Any], clock: Clock) -> None:
         self.put(cache, clock)
         load = Held("new")
 
@@ -298,7 +295,7 @@ class TestStaleValues:
         until(lambda: left(cache) == (0, 0))
 
     def test_a_failing_loader_is_logged_once_and_retried_no_oftener_than_it_says(
-        self, cache: Cache[Any], clock: Clock, until: Until, caplog: pytest.LogCaptureFixture
+        self, cache: Cache[Any], clock: Clock, caplog: pytest.LogCaptureFixture
     ) -> None:
         self.put(cache, clock)
         calls = 0
@@ -333,9 +330,7 @@ class TestStaleValues:
             cache.get_or_set("k", lambda: 1 // 0, stale_ttl=60)
 
     @pytest.mark.parametrize("kind", ["memory", "redis", "chain"])
-    def test_early_refresh_replaces_a_value_before_its_end(
-        self, kind: str, fleet: Fleet, until: Until
-    ) -> None:
+    def test_early_refresh_replaces_a_value_before_its_end(self, kind: str, fleet: Fleet) -> None:
         cache = Caches(fleet.settings(kind))["default"]
         follow(cache)  # near layers are emptied when that begins, and what is read anew is less early
 
@@ -353,7 +348,7 @@ class TestStaleValues:
 
 
 class TestTimeOuts:
-    def test_soft(self, cache: Cache[Any], clock: Clock, until: Until) -> None:
+    def test_soft(self, cache: Cache[Any], clock: Clock) -> None:
         cache.get_or_set("k", lambda: "old", ttl=10, stale_ttl=60)
         clock.advance(11)
         load = Held("new")
@@ -364,7 +359,7 @@ class TestTimeOuts:
         assert load.calls == 1
         assert left(cache) == (0, 0)
 
-    def test_hard_on_a_thread_lets_the_load_go_on(self, cache: Cache[Any], until: Until) -> None:
+    def test_hard_on_a_thread_lets_the_load_go_on(self, cache: Cache[Any]) -> None:
         load = Held()
 
         for _ in range(3):
@@ -409,7 +404,7 @@ class TestTimeOuts:
 
         asyncio.run(main())
 
-    def test_a_follower_waits_no_longer_than_it_says(self, cache: Cache[Any], until: Until) -> None:
+    def test_a_follower_waits_no_longer_than_it_says(self, cache: Cache[Any]) -> None:
         load = Held()
         leader = threading.Thread(target=lambda: cache.get_or_set("k", load))
         leader.start()
@@ -490,7 +485,7 @@ class TestFarStoresThatFail:
 
 class TestHoldingBack:
     @pytest.mark.parametrize("kind", ["memory", "redis", "chain"])
-    def test_refresh_is_not_held_back_by_a_failure(self, fleet: Fleet, kind: str, until: Until) -> None:
+    def test_refresh_is_not_held_back_by_a_failure(self, fleet: Fleet, kind: str) -> None:
         cache = Caches(fleet.settings(kind, ttl=0.05, stale_ttl=60, retry_after=60))["default"]
         cache.get_or_set("k", lambda: "old")
         until(lambda: cache.get("k") is None)
@@ -501,9 +496,7 @@ class TestHoldingBack:
         assert cache.get("k") == "new"
 
     @pytest.mark.parametrize("kind", ["memory", "redis", "chain"])
-    def test_nobody_is_held_back_once_the_stale_value_is_dead(
-        self, fleet: Fleet, kind: str, until: Until
-    ) -> None:
+    def test_nobody_is_held_back_once_the_stale_value_is_dead(self, fleet: Fleet, kind: str) -> None:
         cache = Caches(fleet.settings(kind, ttl=0.05, stale_ttl=0.3, retry_after=600, wait=5))["default"]
         cache.get_or_set("k", lambda: "old")
         until(lambda: cache.get("k") is None)

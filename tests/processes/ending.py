@@ -17,7 +17,8 @@ import sys
 import threading
 import time
 
-from inside import chain, eventually, fill, follow, threads
+from inside import chain, fill, follow, threads
+from waiting import until
 
 from layercache import Caches, WarmReport
 
@@ -48,7 +49,7 @@ def open_everything() -> tuple[Caches, Caches, WarmReport]:
         target=lambda: cache.get_or_set("slow", for_ever, hard_timeout=FOR_EVER), daemon=True
     ).start()
     cache.set("stale", "v", 0.001)
-    eventually(lambda: cache.get("stale") is None)
+    until(lambda: cache.get("stale") is None)
     assert cache.get_or_set("stale", for_ever) == "v"
 
     nowhere = {"type": "redis", "url": "redis://127.0.0.1:1", "on_error": "miss"}

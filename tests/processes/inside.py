@@ -7,24 +7,14 @@ import os
 import socket
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import redis
+from waiting import PATIENCE, until
 
 from layercache import Cache, Caches
-
-PATIENCE = 10.0  # seconds
-
-
-def eventually(holds: Callable[[], object], within: float = PATIENCE) -> None:
-    """Return when `holds()` is true: another thread or process sees to it."""
-    end = time.monotonic() + within
-    while not holds():
-        assert time.monotonic() < end, "it never came true"
-        time.sleep(0.001)
 
 
 def chain(url: str, prefix: str, **options: Any) -> Caches:
@@ -42,10 +32,10 @@ def far_gauges(cache: Cache[Any]) -> dict[str, Any]:
 def follow(cache: Cache[Any]) -> None:
     """Wait until this process follows the log, and has its stamp: near layers are emptied when that begins."""
     cache.has_key("anything")
-    eventually(lambda: "log_lag" in far_gauges(cache))
+    until(lambda: "log_lag" in far_gauges(cache))
     heard = far_gauges(cache)["log_entries"]
     cache.delete("anything")  # makes a stamp where there is none
-    eventually(lambda: far_gauges(cache)["log_entries"] > heard)
+    until(lambda: far_gauges(cache)["log_entries"] > heard)
 
 
 def fill(cache: Cache[Any], key: str, value: Any) -> None:
@@ -55,7 +45,7 @@ def fill(cache: Cache[Any], key: str, value: Any) -> None:
         cache.set(key, value)
         return bool(cache.hit(key) == value)
 
-    eventually(is_near)
+    until(is_near)
 
 
 def sockets() -> set[str]:

@@ -14,7 +14,8 @@ from collections.abc import Callable
 from typing import Any
 
 from forking import Worker
-from inside import chain, eventually, far_gauges, fill, follow, sockets, threads
+from inside import chain, far_gauges, fill, follow, sockets, threads
+from waiting import until
 
 URL, PREFIX, SERVER = sys.argv[1], sys.argv[2], int(sys.argv[3])
 
@@ -34,7 +35,7 @@ def main() -> dict[str, Any]:
     assert far.outbox is not None
     assert not far.outbox.is_empty
     # a probe waits for an answer; connections that failed are closed, so it is one more than those of the log
-    eventually(lambda: far_gauges(cache)["circuits_open"] and len(sockets()) >= calm)
+    until(lambda: far_gauges(cache)["circuits_open"] and len(sockets()) >= calm)
     before = sockets()
 
     def serve(say: Callable[[Any], None], wait: Callable[[], None]) -> None:
@@ -46,7 +47,7 @@ def main() -> dict[str, Any]:
         found["then"] = far_gauges(cache)["circuits_open"]
         say(found)
         wait()
-        eventually(lambda: cache.get("near") == "v")
+        until(lambda: cache.get("near") == "v")
         say(far_gauges(cache)["circuits_open"])
         wait()
 
@@ -56,11 +57,11 @@ def main() -> dict[str, Any]:
     for worker in workers:
         worker.tell()
     report["after it"] = [worker.said() for worker in workers]
-    eventually(lambda: not far_gauges(cache)["circuits_open"])
-    eventually(lambda: far.outbox.is_empty)
+    until(lambda: not far_gauges(cache)["circuits_open"])
+    until(lambda: far.outbox.is_empty)
     report["deleted"] = cache.get("deleted")
     cache.set("after", 1)
-    eventually(lambda: cache.get("after") == 1)
+    until(lambda: cache.get("after") == 1)
     for worker in workers:
         worker.tell()
     report["codes"] = [worker.ended() for worker in workers]

@@ -17,7 +17,8 @@ from concurrent.futures import ProcessPoolExecutor
 from typing import Any
 
 import uvloop
-from inside import chain, eventually, far_gauges, fill, follow, sockets
+from inside import chain, far_gauges, fill, follow, sockets
+from waiting import until
 
 from layercache import MISSING, Caches, cached, get_cache
 
@@ -98,7 +99,7 @@ def on_loops(url: str, prefix: str) -> list[dict[str, Any]]:
         report: dict[str, Any] = {}
         with asyncio.Runner(loop_factory=new_loop) as runner:
             runner.run(serving(report))
-        eventually(lambda: len(sockets()) <= at_first)
+        until(lambda: len(sockets()) <= at_first)
         reports.append(report)
     return reports
 

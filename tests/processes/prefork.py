@@ -23,7 +23,6 @@ from inside import (
     all_locks_held,
     chain,
     connections,
-    eventually,
     far_gauges,
     fill,
     follow,
@@ -31,6 +30,7 @@ from inside import (
     sockets,
     threads,
 )
+from waiting import until
 
 from layercache import MISSING, Cache, Caches, LoadTimeout
 
@@ -53,13 +53,13 @@ def main() -> dict[str, Any]:
 
     workers = [Worker(lambda say, wait: serve(world, cache, before, say, wait)) for _ in range(WORKERS)]
     report["at once"] = [worker.said() for worker in workers]
-    eventually(lambda: len(connections(URL, PREFIX, "-log")) == 1 + WORKERS)
+    until(lambda: len(connections(URL, PREFIX, "-log")) == 1 + WORKERS)
     for worker in workers:
         worker.tell()
     report["loaded"] = [worker.said() for worker in workers]
     cache.set("written", "by the parent")
     report["heard"] = [worker.said() for worker in workers]
-    eventually(lambda: cache.get("from a worker") is not None)
+    until(lambda: cache.get("from a worker") is not None)
 
     loads = busy.end()
     report["parent"] |= {
@@ -74,13 +74,13 @@ def main() -> dict[str, Any]:
     both = connections(URL, PREFIX) | connections(URL, PREFIX, "-log")
     world.close()
     # no child has a copy of what the parent has closed, or the server would not see it end
-    eventually(lambda: len(connections(URL, PREFIX, "-log")) == WORKERS)
+    until(lambda: len(connections(URL, PREFIX, "-log")) == WORKERS)
     left = connections(URL, PREFIX) | connections(URL, PREFIX, "-log")
     report["parent"]["gone"] = len(both - left)
     for worker in workers:
         worker.tell()
     report["codes"] = [worker.ended() for worker in workers]
-    eventually(lambda: not connections(URL, PREFIX) and not connections(URL, PREFIX, "-log"))
+    until(lambda: not connections(URL, PREFIX) and not connections(URL, PREFIX, "-log"))
     report["locks"] = with_locks_held()
     return report
 
@@ -154,7 +154,7 @@ def serve(
     fill(cache, "written", "by a worker")
     say({"value": value, "loads": len(loads)})
 
-    eventually(lambda: cache.get("written") == "by the parent")
+    until(lambda: cache.get("written") == "by the parent")
     cache.set("from a worker", 1)
     say({"log": threads(), "sockets": len(sockets() - before)})
     wait()

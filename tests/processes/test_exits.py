@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from inside import chain, connections, eventually, follow, threads
+from inside import chain, connections, follow, threads
 from programs import Start
+from waiting import until
 
 ENDING = str(Path(__file__).with_name("ending.py"))
 
@@ -43,7 +44,7 @@ def test_a_program_ends_clean_with_everything_open(
     else:
         assert complained == ""
     assert said == ("all was well\n" * 2 if way == "goes on" else "")
-    eventually(lambda: not connections(server_url, f"{prefix}-{way}"))
+    until(lambda: not connections(server_url, f"{prefix}-{way}"))
 
 
 def test_where_no_thread_can_be_had_all_is_done_without(
@@ -62,7 +63,7 @@ def test_where_no_thread_can_be_had_all_is_done_without(
         assert cache.get("k") == 1
         assert cache.get_or_set("limited", threading.get_ident, hard_timeout=5) == threading.get_ident()
         cache.set("stale", 1, 0.001)
-        eventually(lambda: cache.get("stale") is None)
+        until(lambda: cache.get("stale") is None)
         assert cache.get_or_set("stale", lambda: 2) == 1  # to be refreshed by whoever can
         assert cache.stats().refreshes == 0
         assert len(cache._flights) == 0
@@ -71,4 +72,4 @@ def test_where_no_thread_can_be_had_all_is_done_without(
         patch.undo()
         follow(cache)  # whoever asks next begins to
         assert cache.get_or_set("stale", lambda: 2) == 1
-        eventually(lambda: cache.get("stale") == 2)
+        until(lambda: cache.get("stale") == 2)

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 import uvloop
-from inside import chain, connections, eventually, far_gauges, fill, follow, kernel_threads, sockets, threads
+from inside import chain, connections, far_gauges, fill, follow, kernel_threads, sockets, threads
+from waiting import PATIENCE, until
 
 from layercache import Cache, Caches
 
@@ -78,7 +79,7 @@ def test_each_loop_in_turn_gives_back_what_it_had(
         with asyncio.Runner(loop_factory=LOOPS[kind]) as runner:
             runner.run(main(f"run {number}"))
         assert sockets() <= before[1]
-        eventually(lambda: connections(server_url, own) == before[0])
+        until(lambda: connections(server_url, own) == before[0])
 
     # what a test before has left to the collector may end meanwhile
     assert not Counter(threads()) - Counter(before[2])
@@ -110,7 +111,7 @@ def test_a_loop_that_is_stopped_amid_loads_gives_back_what_it_had(
     asyncio.run(main())
 
     assert sockets() <= before[1]
-    eventually(lambda: connections(server_url, own) == before[0])
+    until(lambda: connections(server_url, own) == before[0])
     assert nothing_under_way(cache)
     assert cache.get_or_set("k", lambda: "v", wait=5) == "v"  # the leases were given back, too
 
@@ -130,10 +131,10 @@ def test_loops_on_threads_of_their_own_share_one_world(cache: Cache[Any], server
     async def main(name: str) -> None:
         await use(cache, name)
         assert await cache.aget("k") == "old"
-        together.wait(10)
+        together.wait(PATIENCE)
         assert await cache.aget_or_set("of all", load) == "once"
-        together.wait(10)  # and then another thread writes
-        together.wait(10)
+        together.wait(PATIENCE)  # and then another thread writes
+        together.wait(PATIENCE)
         assert await cache.aget("k") == "new"
 
     def on_a_loop(new_loop: NewLoop, name: str) -> None:
@@ -149,11 +150,11 @@ def test_loops_on_threads_of_their_own_share_one_world(cache: Cache[Any], server
     for thread in running:
         thread.start()
     try:
-        together.wait(10)
-        together.wait(10)
+        together.wait(PATIENCE)
+        together.wait(PATIENCE)
         assert len(connections(server_url, own) - before[0]) >= 4  # each loop has its own
         cache.set("k", "new")
-        together.wait(10)
+        together.wait(PATIENCE)
     finally:
         for thread in running:
             thread.join()
@@ -161,8 +162,8 @@ def test_loops_on_threads_of_their_own_share_one_world(cache: Cache[Any], server
     assert failures == []
     assert loads == [1]
     assert sockets() <= before[1]
-    eventually(lambda: connections(server_url, own) == before[0])
-    eventually(lambda: kernel_threads() <= before[2])
+    until(lambda: connections(server_url, own) == before[0])
+    until(lambda: kernel_threads() <= before[2])
     assert nothing_under_way(cache)
     assert far_gauges(cache)["circuit_openings"] == 0
 

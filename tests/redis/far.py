@@ -11,6 +11,7 @@ from contextlib import contextmanager, nullcontext
 from typing import Any, TypeVar
 
 import redis
+from waiting import until
 
 from layercache import Cache
 from layercache.codecs.normal import NormalForm
@@ -98,9 +99,9 @@ class Far:
 
     def follow(self) -> Far:
         """Follow the log, and know the cache's stamp."""
-        eventually(self.log.is_current)
+        until(self.log.is_current)
         # asked for again where the log speaks of it at that moment
-        eventually(lambda: self.plain.stamps([]) and self.known.own() is not None)
+        until(lambda: self.plain.stamps([]) and self.known.own() is not None)
         return self
 
     def stop_following(self) -> Far:
@@ -149,15 +150,6 @@ def entry(value: Any = 1, ttl: float = 60.0, stamps: Stamps = (), *, stale: bool
 def value(found: Entry | None) -> Any:
     """The value of what a key space returned; None for nothing."""
     return None if found is None or found.payload is None else json.loads(found.payload)
-
-
-def eventually(claim: Callable[[], R], within: float = 5.0) -> R:
-    """What `claim` returns once it is true: another thread, or the server, makes it so."""
-    end = time.monotonic() + within
-    while not (claimed := claim()):
-        assert time.monotonic() < end, "it does not come true"
-        time.sleep(0)  # lets the other thread run
-    return claimed
 
 
 def calls(server: redis.Redis) -> Counter[str]:

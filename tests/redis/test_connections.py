@@ -8,12 +8,11 @@ import os
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 import redis
+from calling import answered
 
 from layercache import BackendError, BackendTimeout, Cache, Caches, CircuitOpen
 from layercache.testing import ValkeyServer
@@ -32,16 +31,6 @@ def opened_since(server: redis.Redis, before: set[str]) -> int:
 def all_closed_since(server: redis.Redis, before: set[str]) -> bool:
     """The server learns of a closed socket when its own loop comes round: ask until it has, so many times."""
     return any(not connections(server) - before for _ in range(2000))
-
-
-def answered(call: Callable[[], Any], within: float = 5.0) -> Any:
-    """What `call` returns once the circuit has closed: a thread of its own notices, so ask until it has."""
-    end = time.monotonic() + within
-    while True:
-        try:
-            return call()
-        except CircuitOpen:
-            assert time.monotonic() < end, "the circuit stays open"
 
 
 def one_cache(**options: Any) -> Caches:

@@ -16,8 +16,9 @@ from typing import Any, TypeAlias
 import pytest
 import redis
 import uvloop
-from calling import answered, both_faces, one_cache, open_face, until
+from calling import answered, both_faces, one_cache, open_face
 from fake_server import Client, Command, FakeServer, honestly, in_pieces
+from waiting import PATIENCE, until
 
 from layercache import BackendError, BackendTimeout, Cache, CacheClosed, Caches, CircuitOpen
 from layercache.testing import Chaos
@@ -472,7 +473,7 @@ class TestOneAnswerThatIsSlow:
         in_a_loop(main)
 
 
-async def served(call: Callable[[], Awaitable[Any]], within: float = 5.0) -> Any:
+async def served(call: Callable[[], Awaitable[Any]], within: float = PATIENCE) -> Any:
     """As `answered`, in a loop."""
     end = time.monotonic() + within
     while True:

@@ -17,9 +17,10 @@ from uuid import uuid4
 
 import pytest
 import redis
-from far import FACES, Far, entry, eventually, face
+from far import FACES, Far, entry, face
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from waiting import PATIENCE, until
 
 from layercache import Cache, Caches, KeyNotFound
 from layercache.core.changes import Add, Increment, Touch
@@ -80,7 +81,7 @@ def listening(far: Far, cache: str = "c") -> News:
     news = News()
     far.plain.stamps([])
     far.log.subscribe(cache, news)
-    eventually(far.log.is_current)
+    until(far.log.is_current)
     news.losses, news.told = 0, []  # of the beginning: what was before it is not known
     return news
 
@@ -240,7 +241,7 @@ class TestHearing:
 
         writer.cache.set("k", 1)
 
-        eventually(lambda: "k" in news.written_keys)
+        until(lambda: "k" in news.written_keys)
         assert news.restamped_tags[-1:] == ["*"]
         assert news.invalidated_tags == told
 
@@ -259,7 +260,7 @@ class TestHearing:
         other.cache.clear()
         other.cache.delete("last")
 
-        eventually(lambda: "last" in ours.written_keys)
+        until(lambda: "last" in ours.written_keys)
         assert ours.written_keys == ["before", "k", "l", "last"]
         # the first write of all makes the cache's stamp, which is news to whoever followed before
         assert ours.invalidated_tags[-3:] == ["own tag", "t", "*"]
@@ -285,7 +286,7 @@ class TestHearing:
 
         write(writer)
 
-        eventually(lambda: news.written_keys == ["k"])
+        until(lambda: news.written_keys == ["k"])
 
     def test_an_add_and_a_fill_are_heard(self, far: Far, writer: Far) -> None:
         news = listening(far)
@@ -293,7 +294,7 @@ class TestHearing:
         writer.space.update("added", Add(entry(), far.form, time.time()))
         writer.space.fill("filled", b"a", entry(stamps=writer.space.lease("filled", b"a", 10).stamps))
 
-        eventually(lambda: news.written_keys == ["added", "filled"])
+        until(lambda: news.written_keys == ["added", "filled"])
 
     def test_what_concerns_another_cache_is_told_to_its_listeners_alone(
         self, far: Far, server_url: str, prefix: str
@@ -308,7 +309,7 @@ class TestHearing:
             world["d"].clear()
             world["c"].set("last", 1)
 
-            eventually(lambda: "last" in of_c.written_keys)
+            until(lambda: "last" in of_c.written_keys)
 
         assert of_c.written_keys == ["last"]
         assert (of_d.written_keys, of_d.invalidated_tags) == (["k"], ["*"])
@@ -326,7 +327,7 @@ class TestHearing:
             world["c"]._layer.space.invalidate(["their tag"])
         other.cache.set("last", 1)
 
-        eventually(lambda: "last" in news.written_keys)
+        until(lambda: "last" in news.written_keys)
         assert news.written_keys == ["last"]
         assert "their tag" not in news.invalidated_tags
 
@@ -339,7 +340,7 @@ class TestHearing:
                 at_once.xadd(log_at, {"n": "another", "k": f"c:k{number}"})
             at_once.execute()
 
-        eventually(lambda: len(news.written_keys) >= 3_000)
+        until(lambda: len(news.written_keys) >= 3_000)
         assert news.written_keys == [f"k{number}" for number in range(3_000)]
         assert far.plain.gauges()["log_entries"] >= 3_000
         # nor is it said before the end that all was heard
@@ -378,7 +379,7 @@ def test_keys_and_tags_arrive_as_they_were_given(
         writer.plain.invalidate(tags)
     writer.plain.set_many({key: entry(ttl=1) for key in keys})
 
-    eventually(lambda: len(news.written_keys) >= len(keys))
+    until(lambda: len(news.written_keys) >= len(keys))
     assert news.written_keys == keys
     assert news.invalidated_tags == tags
 
@@ -393,7 +394,7 @@ class TestCurrent:
         assert "log_lag" not in far.plain.gauges()
 
         assert far.log.is_current() is False
-        assert eventually(far.log.is_current)
+        assert until(far.log.is_current)
 
         assert 0 <= far.plain.gauges()["log_lag"] < 5
 
@@ -417,7 +418,7 @@ class TestCurrent:
             server.pause()
             paused_at = time.monotonic()
 
-            eventually(lambda: not far.log.is_current())
+            until(lambda: not far.log.is_current())
 
             assert time.monotonic() - paused_at < 1.0
             assert far.plain.gauges()["log_lag"] >= 0.3
@@ -426,7 +427,7 @@ class TestCurrent:
             assert ("GET", far.stamp_at) in next(far.commands.get_many(["k"]))
 
             server.resume()
-            eventually(far.log.is_current)
+            until(far.log.is_current)
             assert far.plain.gauges()["log_losses"] == 0
             assert ("GET", far.stamp_at) not in next(far.commands.get("k"))
 
@@ -438,23 +439,23 @@ class TestCurrent:
         far.follow()
         far.log.subscribe("c", holds_up)
         other.cache.set("another", 1)
-        assert holds_up.began.wait(5)
+        assert holds_up.began.wait(PATIENCE)
 
         cleared_at = time.monotonic()
         other.cache.clear()
-        eventually(lambda: far.cache.get("k") is None)
+        until(lambda: far.cache.get("k") is None)
 
         assert time.monotonic() - cleared_at < 1.0
         assert not far.log.is_current()
         holds_up.may_end.set()
-        eventually(far.log.is_current)
+        until(far.log.is_current)
 
     def test_the_shortest_max_staleness_is_kept_up_too(self, open_cache: Opener) -> None:
         far, news = Far(open_cache(max_staleness="3ms")), News()
         far.log.subscribe("c", news)
         far.log.begin()
 
-        eventually(lambda: len(news.confirmed_until) > 5)
+        until(lambda: len(news.confirmed_until) > 5)
 
 
 class HoldsUp(News):
@@ -466,7 +467,7 @@ class HoldsUp(News):
 
     def written(self, key: str) -> None:
         self.began.set()
-        assert self.may_end.wait(5)
+        assert self.may_end.wait(PATIENCE)
 
 
 # -- how long to rely on what was heard
@@ -484,7 +485,7 @@ class TestConfirming:
         clock.advance(0.5)
         other.cache.set("k", 1)
 
-        eventually(lambda: clock.now + 2 in news.confirmed_until)
+        until(lambda: clock.now + 2 in news.confirmed_until)
         assert max(news.confirmed_until) == clock.now + 2
         assert news.losses == 0
 
@@ -493,7 +494,7 @@ class TestConfirming:
 
         other.cache.set("k", 1)
 
-        eventually(lambda: "k" in news.told and news.told[-1] == "confirmed")
+        until(lambda: "k" in news.told and news.told[-1] == "confirmed")
         assert news.told[news.told.index("k") + 1] == "confirmed"
 
     def test_in_a_black_hole_nothing_is_confirmed_and_nothing_lost(self) -> None:
@@ -506,14 +507,14 @@ class TestConfirming:
             far, other = Far(caches["c"]), Far(others["c"]).stop_following()
             news = listening(far)
 
-            eventually(lambda: news.confirmed_until)
+            until(lambda: news.confirmed_until)
             with chaos.freeze():
                 frozen_at = time.time()
                 other.cache.set("k", 1)
-                eventually(lambda: time.time() > news.confirmed_until[-1])
+                until(lambda: time.time() > news.confirmed_until[-1])
                 assert max(news.confirmed_until) <= frozen_at + 0.3
                 assert not far.log.is_current()
-            eventually(lambda: news.confirmed_until[-1] > time.time())
+            until(lambda: news.confirmed_until[-1] > time.time())
 
             assert news.written_keys == ["k"]
             assert news.losses == 0
@@ -529,23 +530,23 @@ class TestConfirming:
             far = Far(caches["c"])
             news = listening(far)
 
-            eventually(lambda: news.confirmed_until)
+            until(lambda: news.confirmed_until)
             with chaos.freeze() if is_cut_off else nullcontext():
                 clock.seconds = -3600.0
 
-                eventually(lambda: news.confirmed_until[-1] <= clock() + 0.4)
+                until(lambda: news.confirmed_until[-1] <= clock() + 0.4)
                 if is_cut_off:
-                    eventually(lambda: news.confirmed_until[-1] <= clock())
+                    until(lambda: news.confirmed_until[-1] <= clock())
 
     def test_where_it_is_set_forward_what_is_left_is_told_as_well(self, open_cache: Opener) -> None:
         clock = Shifted()
         far = Far(open_cache(now=clock, max_staleness="400ms"))
         news = listening(far)
 
-        eventually(lambda: news.confirmed_until)
+        until(lambda: news.confirmed_until)
         clock.seconds = 3600.0
 
-        eventually(lambda: clock() < news.confirmed_until[-1] <= clock() + 0.4)
+        until(lambda: clock() < news.confirmed_until[-1] <= clock() + 0.4)
 
     def test_a_process_that_was_stopped_is_not_believed_when_it_goes_on(self, server_url: str) -> None:
         layers = {
@@ -566,7 +567,7 @@ class TestConfirming:
                 process.send_signal(signal.SIGSTOP)
                 stopped_at = time.monotonic()
                 world["c"].set("k", "new")
-                eventually(lambda: time.monotonic() > stopped_at + 0.5)
+                until(lambda: time.monotonic() > stopped_at + 0.5)
                 process.send_signal(signal.SIGCONT)
 
                 assert process.stdout.readline() == "new\n"
@@ -610,7 +611,7 @@ def a_millisecond_later(server: redis.Redis, far: Far) -> None:
         seconds, micros = server.time()
         return int(seconds * 1000 + micros // 1000)
 
-    eventually(lambda: int(far.log.tail._last.partition(b"-")[0]) < milliseconds())
+    until(lambda: int(far.log.tail._last.partition(b"-")[0]) < milliseconds())
 
 
 class TestBreaks:
@@ -625,10 +626,10 @@ class TestBreaks:
             other.plain.set(f"k{number}", entry())
             written.append(f"k{number}")
 
-        eventually(lambda: len(news.written_keys) >= len(written))
+        until(lambda: len(news.written_keys) >= len(written))
         assert news.written_keys == written
         assert news.losses == far.plain.gauges()["log_losses"] == 0
-        assert eventually(far.log.is_current)
+        assert until(far.log.is_current)
 
     def test_a_write_in_the_very_moment_without_a_connection_is_heard(
         self, far: Far, other: Far, monkeypatch: pytest.MonkeyPatch
@@ -645,7 +646,7 @@ class TestBreaks:
         assert connection is not None
         connection.shut()
 
-        eventually(lambda: "meanwhile" in news.written_keys)
+        until(lambda: "meanwhile" in news.written_keys)
         assert news.losses == 0
 
     @pytest.mark.parametrize(
@@ -668,7 +669,7 @@ class TestBreaks:
             assert far.plain.get("k") is not None
             before = server.dump("p:%log")
             other.plain.set("heard", entry())
-            eventually(lambda: "heard" in news.written_keys)
+            until(lambda: "heard" in news.written_keys)
             news.told = []
 
             with server.pipeline() as at_once:  # so that it is looked at when all is done
@@ -690,9 +691,9 @@ class TestBreaks:
                     at_once.xadd("p:%log", {"n": "another", "k": "c:another"}, id=far.log.tail._last)
                 at_once.execute()
 
-            eventually(lambda: news.losses)
+            until(lambda: news.losses)
             assert far.plain.gauges()["log_losses"] == 1
-            eventually(far.log.is_current)
+            until(far.log.is_current)
             assert far.known.get("t") is None
             assert far.plain.gauges()["log_set_backs"] == news.set_backs == how.startswith("set back")
             # nothing is believed before it is forgotten
@@ -705,9 +706,9 @@ class TestBreaks:
 
             # and from there on all goes on
             other.plain.set("after", entry())
-            eventually(lambda: "after" in news.written_keys)
+            until(lambda: "after" in news.written_keys)
             other.plain.clear()
-            eventually(lambda: far.plain.get("k") is None)
+            until(lambda: far.plain.get("k") is None)
             assert far.plain.gauges()["log_losses"] == 1
 
     def test_one_that_was_recreated_within_the_same_millisecond_is_noticed_too(
@@ -716,14 +717,14 @@ class TestBreaks:
         far = Far(open_cache(max_staleness="400ms"))
         news = listening(far)
         # the making of the cache's stamp is heard as well
-        eventually(lambda: far.log.tail._last == server.xinfo_stream(log_at)["last-generated-id"])
+        until(lambda: far.log.tail._last == server.xinfo_stream(log_at)["last-generated-id"])
 
         with server.pipeline() as at_once:
             at_once.delete(log_at)
             at_once.xadd(log_at, {"n": "another", "t": "c:*"}, id=far.log.tail._last)
             at_once.execute()
 
-        eventually(lambda: news.losses or news.invalidated_tags)
+        until(lambda: news.losses or news.invalidated_tags)
         assert news.set_backs == 0
 
     def test_one_that_was_trimmed_behind_us_is_the_same(
@@ -732,12 +733,12 @@ class TestBreaks:
         news = listening(far)
         for number in range(300):
             other.plain.set(f"k{number}", entry())
-        eventually(lambda: len(news.written_keys) == 300)
+        until(lambda: len(news.written_keys) == 300)
 
         server.xtrim(log_at, maxlen=1, approximate=False)
         other.plain.set("last", entry())
 
-        eventually(lambda: "last" in news.written_keys)
+        until(lambda: "last" in news.written_keys)
         assert news.losses == 0
 
     @pytest.mark.parametrize("heals", ["a writer", "a follower"])
@@ -754,11 +755,11 @@ class TestBreaks:
             server.set(log_at, "theirs")
             other.cache.set("k", 1)
             assert server.type(log_at) == b"stream"
-            eventually(lambda: news.losses)
-            eventually(far.log.is_current)
+            until(lambda: news.losses)
+            until(far.log.is_current)
 
         other.cache.set("l", 1)
-        eventually(lambda: "l" in news.written_keys)
+        until(lambda: "l" in news.written_keys)
 
     def test_it_outlives_its_followers_for_a_day(self, far: Far, server: redis.Redis, log_at: str) -> None:
         far.follow()
@@ -776,7 +777,7 @@ class TestBreaks:
         server.xadd(log_at, fields)
         other.cache.set("l", 1)
 
-        eventually(lambda: "l" in news.written_keys)
+        until(lambda: "l" in news.written_keys)
 
     @pytest.mark.parametrize("when", ["written", "lost_track"])
     def test_a_listener_that_fails_costs_the_track_and_no_more(
@@ -790,11 +791,11 @@ class TestBreaks:
             server.delete(log_at)
         other.cache.set("k", 1)
         # from here on it is not current until there is a new mark
-        eventually(lambda: not fails.times and far.plain.gauges()["log_losses"])
+        until(lambda: not fails.times and far.plain.gauges()["log_losses"])
 
-        eventually(far.log.is_current)
+        until(far.log.is_current)
         other.cache.set("l", 1)
-        eventually(lambda: "l" in news.written_keys)
+        until(lambda: "l" in news.written_keys)
 
     @pytest.mark.parametrize("fields", [{b"k": b""}, {b"k": b"c"}, {b"x": b"c:k"}, {b"n": b"", b"": b""}])
     def test_nor_does_one_that_says_nothing(
@@ -805,7 +806,7 @@ class TestBreaks:
         server.xadd(log_at, fields)
         other.cache.set("l", 1)
 
-        eventually(lambda: "l" in news.written_keys)
+        until(lambda: "l" in news.written_keys)
 
 
 class Fails(News):
@@ -852,9 +853,9 @@ def test_a_world_that_is_collected_on_the_logs_own_thread_leaves_no_connection(
         Far(world["c"]).follow().log.subscribe("c", collects)
         del world
         other.cache.set("k", 2)
-        assert collects.done.wait(5)
+        assert collects.done.wait(PATIENCE)
 
-        eventually(lambda: connections() == before)
+        until(lambda: connections() == before)
     finally:
         gc.enable()
         gc.collect()
@@ -876,11 +877,11 @@ def test_the_child_of_a_fork_hears_what_the_parent_writes(open_cache: Opener) ->
     if child == 0:
         try:
             assert far.log._thread is None
-            eventually(far.log.is_current)
+            until(far.log.is_current)
             assert far.cache.get("k") == "old"
             os.write(go_on, b"!")
-            eventually(lambda: "k" in news.written_keys)
-            eventually(lambda: far.cache.get("k") is None)  # cleared
+            until(lambda: "k" in news.written_keys)
+            until(lambda: far.cache.get("k") is None)  # cleared
             far.cache.set("from the child", 1)
             os._exit(0)
         except BaseException:
@@ -889,9 +890,9 @@ def test_the_child_of_a_fork_hears_what_the_parent_writes(open_cache: Opener) ->
     os.close(go_on)  # so that the read ends if the child does
     os.read(listens, 1)
     far.cache.set("k", "new")
-    eventually(lambda: far.log.is_current())
+    until(lambda: far.log.is_current())
     far.cache.clear()
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-    eventually(lambda: "from the child" in news.written_keys)
+    until(lambda: "from the child" in news.written_keys)
     assert "k" not in news.written_keys
     os.close(listens)

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import redis
-from far import eventually
+from waiting import until
 
 from layercache import Caches
 from layercache.spi import Finding
@@ -146,7 +146,7 @@ def test_a_service_can_do_everything_with_the_rights_of_the_page(
 def test_it_has_no_right_that_it_does_not_use(guarded: ValkeyServer, operator: redis.Redis) -> None:
     with world_of(guarded, "stockapi") as world:
         every_verb(world)
-        assert eventually(lambda: "xread" in asked(operator))  # of the thread that follows the log
+        assert until(lambda: "xread" in asked(operator))  # of the thread that follows the log
 
     assert commands("stockapi") - asked(operator) == ELSEWHERE
 
@@ -157,7 +157,7 @@ def test_the_tools_can_do_their_work_with_the_rights_of_the_page(
     with world_of(guarded, "stockapi-tools") as world:
         every_verb(world)
         found = everything_of_the_tools(world)
-        assert eventually(lambda: "xread" in asked(operator))
+        assert until(lambda: "xread" in asked(operator))
 
     assert found["rights"].level == "ok"
     assert not [finding for finding in found.values() if "cannot see" in finding.message]

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 import redis
-from far import Far, eventually
+from far import Far
+from waiting import until
 
 from layercache import Cache, ConfigError
 from layercache_redis.names import Streams, log_name, shards_name
@@ -63,7 +64,7 @@ def following(cache: Cache[Any]) -> tuple[Shards, News]:
     """Follow the log as a near layer does."""
     log, news = log_of(cache), News()
     Far(cache).plain.subscribe(news)
-    eventually(log.is_current)
+    until(log.is_current)
     return log, news
 
 
@@ -71,7 +72,7 @@ def writing_to(cache: Cache[Any], number: int) -> Cache[Any]:
     """A cache of a process that writes to so many streams by now, as the others know of them."""
     log = log_of(cache)
     log.begin()
-    eventually(lambda: log.streams.in_use == number and log.is_current())
+    until(lambda: log.streams.in_use == number and log.is_current())
     return cache
 
 
@@ -133,8 +134,8 @@ def test_all_streams_are_heard(open_cache: Opener) -> None:
     writer.invalidate("x", "y")
     writer.clear()
 
-    eventually(lambda: news.written_keys >= {*KEYS, "a", "b"})
-    eventually(lambda: news.invalidated_tags >= {"x", "y", "*"})
+    until(lambda: news.written_keys >= {*KEYS, "a", "b"})
+    until(lambda: news.invalidated_tags >= {"x", "y", "*"})
 
 
 def test_one_stream_that_is_lost_is_track_lost(open_cache: Opener, server: redis.Redis, prefix: str) -> None:
@@ -144,27 +145,25 @@ def test_one_stream_that_is_lost_is_track_lost(open_cache: Opener, server: redis
 
     server.delete(log_name(prefix, 2))
 
-    eventually(lambda: news.losses > before and log.is_current())
+    until(lambda: news.losses > before and log.is_current())
     assert log.gauges()["log_losses"] == 1
     writer.set("k", 1)
-    eventually(lambda: "k" in news.written_keys)
+    until(lambda: "k" in news.written_keys)
 
 
 def test_what_is_known_is_current_only_while_it_is_by_all(open_cache: Opener) -> None:
     log, news = following(open_cache(log_shards=3, max_staleness="1s"))
-    eventually(lambda: news.until > 0)
+    until(lambda: news.until > 0)
     slowest = log._logs[1]
     slowest.close()
     told = news.until
 
-    eventually(lambda: log._logs[2].tail.current_until > log._logs[0].tail.current_until - 1)
+    until(lambda: log._logs[2].tail.current_until > log._logs[0].tail.current_until - 1)
     assert not log.is_current()
     assert log.gauges()["log_lag"] == pytest.approx(slowest.tail.lag, abs=1)
     # the others go on, and nobody relies on them
     trusted = [log._logs[n].tail._trusted_until for n in (0, 2)]
-    eventually(
-        lambda: all(log._logs[n].tail._trusted_until > was for n, was in zip((0, 2), trusted, strict=True))
-    )
+    until(lambda: all(log._logs[n].tail._trusted_until > was for n, was in zip((0, 2), trusted, strict=True)))
     assert news.until <= max(told, slowest.tail._trusted_until)
 
 
@@ -174,8 +173,8 @@ def test_however_long_news_may_gather_what_is_known_stays_current(open_cache: Op
 
     for key in KEYS[:3]:
         writer.cache.set(key, 1)
-        eventually(lambda key=key: key in news.written_keys)
-        eventually(log.is_current)
+        until(lambda key=key: key in news.written_keys)
+        until(log.is_current)
 
 
 # -- when processes state different numbers
@@ -186,12 +185,12 @@ def test_who_states_fewer_hears_of_one_that_states_more_later(open_cache: Opener
     before = news.losses
 
     writer = writing_to(open_cache(log_shards=4), 4)
-    eventually(lambda: len(log._logs) == 4 and log.is_current())
+    until(lambda: len(log._logs) == 4 and log.is_current())
 
     assert news.losses > before  # what was told in a stream before it was followed is not known
     for key in KEYS:
         writer.set(key, 1)
-    eventually(lambda: news.written_keys >= set(KEYS))
+    until(lambda: news.written_keys >= set(KEYS))
 
 
 def test_who_states_fewer_hears_of_those_that_stated_more_before(open_cache: Opener) -> None:
@@ -202,7 +201,7 @@ def test_who_states_fewer_hears_of_those_that_stated_more_before(open_cache: Ope
     assert len(log._logs) == 4
     for key in KEYS:
         writer.set(key, 1)
-    eventually(lambda: news.written_keys >= set(KEYS))
+    until(lambda: news.written_keys >= set(KEYS))
 
 
 def test_who_states_fewer_writes_to_fewer(open_cache: Opener, server: redis.Redis, prefix: str) -> None:
@@ -215,7 +214,7 @@ def test_who_states_fewer_writes_to_fewer(open_cache: Opener, server: redis.Redi
 
     after = [server.xlen(log_name(prefix, number)) for number in range(4)]
     assert after[2:] == before[2:]
-    eventually(lambda: news.written_keys >= set(KEYS))
+    until(lambda: news.written_keys >= set(KEYS))
 
 
 def test_nothing_is_told_in_a_stream_of_which_nobody_was_told(

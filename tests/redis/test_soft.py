@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 import redis
-from far import Far, entry, eventually, value
+from far import Far, entry, value
+from waiting import until
 from worlds import follow
 
 from layercache import MISSING, Cache, Caches, KeyNotFound
@@ -158,7 +159,7 @@ def test_readers_find_nothing_and_loaders_the_stale_value(stale: Far) -> None:
     assert cache.ttl_left("n") == 0.0
     assert cache.peek("n") == 1
     assert cache.get_or_set("n", lambda: 2, tags=["t"]) == 1
-    assert eventually(lambda: cache.get("n") == 2)  # refreshed in the background
+    assert until(lambda: cache.get("n") == 2)  # refreshed in the background
 
 
 def test_with_refresh_off_the_loader_runs_and_what_fails_is_masked(stale: Far) -> None:
@@ -276,7 +277,7 @@ def test_one_that_does_sees_it_within_a_moment(far: Far, other: Far) -> None:
 
     far.space.invalidate(["t"], soft=True)
 
-    assert eventually(lambda: other.cache.get("k") is None)
+    assert until(lambda: other.cache.get("k") is None)
     assert other.cache.peek("k") == "v"
 
 
@@ -306,7 +307,7 @@ class TestChains:
 
         one.invalidate("t", soft=True)
 
-        assert eventually(lambda: other.hit("k") is MISSING)
+        assert until(lambda: other.hit("k") is MISSING)
         assert near.take("k", stale=True) is not None
         assert other.hit("l") == "l"
         for cache in nodes:
@@ -317,13 +318,13 @@ class TestChains:
     def test_the_stale_value_is_served_and_the_new_one_reaches_all(self, nodes: list[Cache[Any]]) -> None:
         one, other = nodes
         one.set("k", "old", tags=["t"])
-        eventually(lambda: other.get("k") == "old")
+        until(lambda: other.get("k") == "old")
 
         other.invalidate("t", soft=True)
-        eventually(lambda: one.hit("k") is MISSING)
+        until(lambda: one.hit("k") is MISSING)
 
         assert one.get_or_set("k", lambda: "new", tags=["t"]) == "old"
-        assert eventually(lambda: one.get("k") == other.get("k") == "new")
+        assert until(lambda: one.get("k") == other.get("k") == "new")
 
     def test_a_load_under_way_in_another_process_is_not_stored_as_fresh(
         self, nodes: list[Cache[Any]]

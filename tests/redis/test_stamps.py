@@ -12,11 +12,12 @@ from typing import Any
 
 import pytest
 import redis
-from far import Far, called, entry, eventually, leasing, value
+from far import Far, called, entry, leasing, value
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, multiple, rule
 from shifting import ServerClock
+from waiting import until
 
 from layercache import BackendError, Cache, Caches, KeyNotFound
 from layercache.core.changes import Add, Touch
@@ -83,7 +84,7 @@ class TestClear:
 
         far.cache.clear()
 
-        assert eventually(lambda: other.cache.get("k") is None)
+        assert until(lambda: other.cache.get("k") is None)
 
     def test_another_process_that_does_not_sees_it_at_once(self, far: Far, newcomer: Far) -> None:
         far.cache.set("k", 1)
@@ -192,7 +193,7 @@ class TestInvalidate:
 
         far.space.invalidate(["t"])
 
-        assert eventually(lambda: other.space.get("k") is None)
+        assert until(lambda: other.space.get("k") is None)
 
     def test_what_is_stored_after_it_is_valid(self, far: Far, newcomer: Far) -> None:
         far.space.stamps(["t"])
@@ -471,7 +472,7 @@ class TestOwnInvalidation:
         far.exchange(sent)
         clearing.close()
 
-        assert eventually(lambda: far.cache.get("k") is None)
+        assert until(lambda: far.cache.get("k") is None)
         far.cache.set("k", "new")
         assert far.cache.get("k") == "new"
 
@@ -552,7 +553,7 @@ class TestMistakes:
 
         newcomer.cache.set("k", "new")
 
-        assert eventually(lambda: far.cache.get("k") == "new", within=0.5)
+        assert until(lambda: far.cache.get("k") == "new", within=0.5)
 
     def test_nor_do_two_go_on_with_different_stamps_of_a_tag(
         self, far: Far, newcomer: Far, server: redis.Redis
@@ -563,7 +564,7 @@ class TestMistakes:
 
         stamps = newcomer.space.stamps(["t"])
 
-        assert eventually(lambda: far.space.stamps(["t"]) == stamps, within=0.5)
+        assert until(lambda: far.space.stamps(["t"]) == stamps, within=0.5)
 
     def test_a_stamp_that_was_proposed_and_refused_is_not_believed(self, far: Far) -> None:
         commands = far.process()

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 import redis
-from far import Far, eventually
+from far import Far
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from waiting import until
 from worlds import follow
 
 from layercache import MISSING, Cache, Caches
@@ -93,11 +94,11 @@ class TestOverAChain:
         if when == "after it is invalidated":
             server.delete(one.stamp("t"))
 
-        assert eventually(lambda: one.cache.hit("k") is MISSING)
+        assert until(lambda: one.cache.hit("k") is MISSING)
         for node in (one, other, open_node()):
             assert node.cache.get("k") is None
         one.cache.set("k", "new", tags=["t"])
-        assert eventually(lambda: open_node().cache.get("k") == "new")
+        assert until(lambda: open_node().cache.get("k") == "new")
 
     @pytest.mark.parametrize("soft", [False, True], ids=["hard", "soft"])
     @pytest.mark.parametrize("tags", [["t"], lambda _: ["t"]], ids=["told before", "told by the value"])

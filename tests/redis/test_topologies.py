@@ -21,6 +21,7 @@ from redis.crc import key_slot
 from redis.exceptions import ConnectionError as RedisConnectionError
 from shifting import ServerClock
 from tls import tls_proxy
+from waiting import until
 
 from layercache import BackendError, Cache, Caches, CircuitOpen
 from layercache.config import read_settings
@@ -106,14 +107,6 @@ def runner(request: pytest.FixtureRequest) -> Iterator[asyncio.Runner | None]:
     else:
         with asyncio.Runner() as runner:
             yield runner
-
-
-def until(holds: Callable[[], object], within: float = 5.0) -> None:
-    """Return when `holds()` is true: another thread or process sees to it, so it is asked until it is."""
-    end = time.monotonic() + within
-    while not holds():
-        assert time.monotonic() < end, "it never came true"
-        time.sleep(0.002)
 
 
 class TestEveryVerb:

@@ -8,6 +8,8 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
+from waiting import PATIENCE
+
 
 @contextmanager
 def tls_proxy(context: ssl.SSLContext, port: int) -> Iterator[int]:
@@ -46,9 +48,9 @@ def tls_proxy(context: ssl.SSLContext, port: int) -> Iterator[int]:
 
     thread = threading.Thread(target=run)
     thread.start()
-    started.wait(10)
+    started.wait(PATIENCE)
     try:
         yield ports[0]
     finally:
         loop.call_soon_threadsafe(stopped.set)
-        thread.join(10)
+        thread.join(PATIENCE)
