@@ -17,10 +17,11 @@ import pytest
 from calling import answered, both_faces, one_cache, open_face
 from face import Face
 from fake_server import Client, Command, FakeServer, honestly
-from waiting import until
+from waiting import auntil, until
 
 from layercache import BackendError, BackendTimeout, Caches, CircuitOpen
 from layercache.testing import ValkeyServer
+from layercache_redis.aio import _LATE
 from layercache_redis.circuit import Circuit
 from layercache_redis.outages import Outages
 
@@ -438,10 +439,11 @@ class TestWhatIsNoOutage:
     def test_one_slow_answer_while_others_are_answered(self, kind: str) -> None:
         async def misbehave(client: Client, command: Command, answer: bytes) -> None:
             if command[1].endswith(b":slow"):
+                asked.set()
                 await asyncio.Event().wait()
             client.say(answer)
 
-        errors, openings = list[BaseException](), list[int]()
+        errors, openings, asked = list[BaseException](), list[int](), threading.Event()
         with FakeServer() as fake, one_cache(fake.url, timeout="1s") as world:
             cache = world["default"]
             cache.set("k", 1)
@@ -462,17 +464,14 @@ class TestWhatIsNoOutage:
             else:
 
                 async def main() -> None:
-                    # those that stand in line behind a slow answer are others' business: see test_joined_writes
                     await cache.aget("k")
                     slow = asyncio.create_task(cache.aget("slow"))
-                    await asyncio.sleep(0.02)
-                    behind = asyncio.create_task(cache.aget("k"))
-                    await asyncio.sleep(0.02)
+                    await auntil(asked.is_set)
+                    # those that come before it is late stand in line behind it: see test_joined_writes
+                    await asyncio.sleep(2 * _LATE)
                     while not slow.done():
                         assert await cache.aget("k") == 1
                     errors.append(slow.exception())  # type: ignore[arg-type]
-                    await asyncio.wait({behind})
-                    behind.exception()
                     openings.append(gauges(Face(cache, None))["circuit_openings"])
                     await world.aclose()
 
