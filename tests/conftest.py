@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Iterator
+from contextlib import nullcontext
+from typing import Any
 
 import hypothesis
 import pytest
@@ -46,6 +49,26 @@ def server(server_url: str) -> Iterator[redis.Redis]:
     """A plain client of the server, to look behind the library's back."""
     with redis.Redis.from_url(server_url) as client:
         yield client
+
+
+@pytest.fixture
+def own_server() -> Iterator[ValkeyServer]:
+    """A server that the test may kill, freeze and set up as it likes."""
+    with ValkeyServer() as server:
+        yield server
+
+
+@pytest.fixture(params=["sync", "async"])
+def runner(request: pytest.FixtureRequest) -> Iterator[asyncio.Runner | None]:
+    """What a `Face` calls its verbs with, on each of the two faces."""
+    with asyncio.Runner() if request.param == "async" else nullcontext() as runner:
+        yield runner
+
+
+@pytest.fixture
+def cache(world: layercache.Caches) -> layercache.Cache[Any]:
+    """The default cache of the test's world."""
+    return world["default"]
 
 
 @pytest.fixture

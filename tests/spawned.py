@@ -1,4 +1,7 @@
-"""Processes that a test leads: one line of JSON each way, an act with its arguments and what came of it."""
+"""Processes that a test leads: one line of JSON each way, an act with its arguments and what came of it.
+
+The test has a `Process`; the program that runs there ends in `obey`.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +9,11 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Process"]
+__all__ = ["Process", "obey"]
 
 
 class Process:
@@ -57,3 +61,12 @@ class Process:
         for stream in (self._process.stdin, self._process.stdout):
             if stream is not None and not stream.closed:
                 stream.close()
+
+
+def obey(made: Callable[..., Any]) -> None:
+    """Do what the test tells on standard input, by the methods of what `made` returns, and answer what they return."""
+    obeying = made(**json.loads(sys.argv[1]))
+    print(json.dumps("ready"), flush=True)  # noqa: T201
+    for line in sys.stdin:
+        act, options = json.loads(line)
+        print(json.dumps(getattr(obeying, act)(**options)), flush=True)  # noqa: T201

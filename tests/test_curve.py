@@ -50,11 +50,6 @@ def world(clock: Clock) -> Iterator[Caches]:
         yield world
 
 
-@pytest.fixture
-def cache(world: Caches) -> Cache[Any]:
-    return world["default"]
-
-
 def curve_of(cache: Cache[Any]) -> Curve:
     curve = cache.stats().layers[0].curve
     assert curve is not None

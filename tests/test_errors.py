@@ -13,44 +13,17 @@ import pytest
 import layercache
 from layercache import errors
 from layercache.codecs.frame import BadFrame
-from layercache.errors import (
-    BackendError,
-    BackendTimeout,
-    CacheClosed,
-    CacheError,
-    CannotList,
-    CircuitOpen,
-    ConfigError,
-    DecodeError,
-    EncodeError,
-    Fault,
-    InvalidKey,
-    InvalidOption,
-    InvalidTtl,
-    KeyNotFound,
-    LoadTimeout,
-    MissingExtra,
-    NotACounter,
-    RecursiveLoad,
-    UnknownBackend,
-    UnknownCache,
-    UnknownEvent,
-    UnknownEviction,
-    UnknownName,
-    UnknownStage,
-    ValueTooLarge,
-    WouldDeadlock,
-    WrongFields,
-    suggestion,
-)
 
-FAULTS = [Fault("caches.web.ttl", "'5 parsecs' is no duration"), Fault("caches.web.tll", "unknown key")]
+FAULTS = [
+    errors.Fault("caches.web.ttl", "'5 parsecs' is no duration"),
+    errors.Fault("caches.web.tll", "unknown key"),
+]
 
 # one of each, with its attributes and its message
-EXAMPLES: list[tuple[CacheError, dict[str, Any], str]] = [
-    (CacheError("what happened"), {}, "what happened"),
+EXAMPLES: list[tuple[errors.CacheError, dict[str, Any], str]] = [
+    (errors.CacheError("what happened"), {}, "what happened"),
     (
-        ConfigError(FAULTS, "settings.toml", "production"),
+        errors.ConfigError(FAULTS, "settings.toml", "production"),
         {"faults": tuple(FAULTS), "origin": "settings.toml", "environment": "production"},
         (
             "2 faults in settings.toml, environment 'production':\n"
@@ -58,33 +31,33 @@ EXAMPLES: list[tuple[CacheError, dict[str, Any], str]] = [
         ),
     ),
     (
-        ConfigError(iter(FAULTS[:1]), "a mapping", "testing"),
+        errors.ConfigError(iter(FAULTS[:1]), "a mapping", "testing"),
         {"faults": tuple(FAULTS[:1])},
         "1 fault in a mapping, environment 'testing':\n  caches.web.ttl: '5 parsecs' is no duration",
     ),
     (
-        UnknownCache("stokc", {"stock": 1, "default": 2}, "settings.toml", "testing"),
+        errors.UnknownCache("stokc", {"stock": 1, "default": 2}, "settings.toml", "testing"),
         {"name": "stokc", "known": ["default", "stock"], "origin": "settings.toml", "environment": "testing"},
         "no cache named 'stokc' in settings.toml, environment 'testing'; did you mean 'stock'?",
     ),
     (
-        UnknownBackend("postgres", ["redis", "memory"]),
+        errors.UnknownBackend("postgres", ["redis", "memory"]),
         {"name": "postgres", "known": ["memory", "redis"], "faults": (), "origin": "", "environment": ""},
         "no backend named 'postgres'; there are memory, redis",
     ),
-    (UnknownName("x", ["y"]), {"name": "x", "known": ["y"]}, "no name named 'x'; there are y"),
+    (errors.UnknownName("x", ["y"]), {"name": "x", "known": ["y"]}, "no name named 'x'; there are y"),
     (
-        UnknownEviction("lru2", ["lru", "s3-fifo"]),
+        errors.UnknownEviction("lru2", ["lru", "s3-fifo"]),
         {"name": "lru2", "known": ["lru", "s3-fifo"]},
         "no eviction policy named 'lru2'; did you mean 'lru'?",
     ),
     (
-        UnknownEvent("price_updatd", ["price_updated"]),
+        errors.UnknownEvent("price_updatd", ["price_updated"]),
         {"name": "price_updatd", "known": ["price_updated"]},
         "no event named 'price_updatd'; did you mean 'price_updated'?",
     ),
     (
-        WrongFields("price_updated", ["symbol", "period"], ["symbl", "period"]),
+        errors.WrongFields("price_updated", ["symbol", "period"], ["symbl", "period"]),
         {
             "event": "price_updated",
             "fields": ("symbol", "period"),
@@ -93,10 +66,14 @@ EXAMPLES: list[tuple[CacheError, dict[str, Any], str]] = [
         },
         "the event 'price_updated' has the fields symbol, period; missing: 'symbol'; none of them: 'symbl'",
     ),
-    (WrongFields("reset", [], ["x"]), {"fields": ()}, "the event 'reset' has no fields; none of them: 'x'"),
-    (UnknownStage("lz4", []), {"name": "lz4", "known": []}, "no stage named 'lz4'; there are none"),
     (
-        MissingExtra("the backend 'redis'", "redis", "redis"),
+        errors.WrongFields("reset", [], ["x"]),
+        {"fields": ()},
+        "the event 'reset' has no fields; none of them: 'x'",
+    ),
+    (errors.UnknownStage("lz4", []), {"name": "lz4", "known": []}, "no stage named 'lz4'; there are none"),
+    (
+        errors.MissingExtra("the backend 'redis'", "redis", "redis"),
         {
             "package": "redis",
             "extra": "redis",
@@ -104,45 +81,49 @@ EXAMPLES: list[tuple[CacheError, dict[str, Any], str]] = [
         },
         "the backend 'redis' needs the package 'redis': pip install 'layercache-framework[redis]'",
     ),
-    (InvalidKey("a key has at least one character"), {}, "a key has at least one character"),
-    (InvalidTtl("'x' is no duration"), {}, "'x' is no duration"),
-    (InvalidOption("no tag is named"), {}, "no tag is named"),
-    (KeyNotFound("n"), {"key": "n"}, "there is no 'n' to increment; set it first, or use add(key, 0)"),
-    (NotACounter("n", "str"), {"key": "n", "kind": "str"}, "'n' holds a str; only an int can be incremented"),
-    (EncodeError("JSON cannot carry it"), {}, "JSON cannot carry it"),
+    (errors.InvalidKey("a key has at least one character"), {}, "a key has at least one character"),
+    (errors.InvalidTtl("'x' is no duration"), {}, "'x' is no duration"),
+    (errors.InvalidOption("no tag is named"), {}, "no tag is named"),
+    (errors.KeyNotFound("n"), {"key": "n"}, "there is no 'n' to increment; set it first, or use add(key, 0)"),
     (
-        ValueTooLarge(2000, 1000),
+        errors.NotACounter("n", "str"),
+        {"key": "n", "kind": "str"},
+        "'n' holds a str; only an int can be incremented",
+    ),
+    (errors.EncodeError("JSON cannot carry it"), {}, "JSON cannot carry it"),
+    (
+        errors.ValueTooLarge(2000, 1000),
         {"size": 2000, "limit": 1000},
         (
             "the value takes 2,000 bytes, more than max_value_bytes = 1,000; "
             "cache a smaller part of it or raise the limit"
         ),
     ),
-    (DecodeError("not JSON"), {}, "not JSON"),
+    (errors.DecodeError("not JSON"), {}, "not JSON"),
     (BadFrame("altered"), {"reason": "altered"}, "not a frame of this key: altered"),
     (
-        BackendError("shared", "connection refused"),
+        errors.BackendError("shared", "connection refused"),
         {"backend": "shared", "problem": "connection refused"},
         "backend 'shared': connection refused",
     ),
     (
-        BackendTimeout("shared", "no answer in 250 ms"),
+        errors.BackendTimeout("shared", "no answer in 250 ms"),
         {"backend": "shared", "problem": "no answer in 250 ms", "errno": None},
         "backend 'shared': no answer in 250 ms",
     ),
     (
-        CircuitOpen("shared", "cache.internal:6379 is left alone"),
+        errors.CircuitOpen("shared", "cache.internal:6379 is left alone"),
         {"backend": "shared", "problem": "cache.internal:6379 is left alone"},
         "backend 'shared': cache.internal:6379 is left alone",
     ),
     (
-        LoadTimeout("quote:AAPL", 1.5),
+        errors.LoadTimeout("quote:AAPL", 1.5),
         {"key": "quote:AAPL", "seconds": 1.5, "errno": None},
         "'quote:AAPL' was not loaded within 1.5 s; it may be by now",
     ),
-    (WouldDeadlock("never"), {}, "never"),
+    (errors.WouldDeadlock("never"), {}, "never"),
     (
-        RecursiveLoad("k"),
+        errors.RecursiveLoad("k"),
         {"key": "k"},
         (
             "the load of 'k' waits for itself; a loader must not ask for its own key, "
@@ -150,12 +131,12 @@ EXAMPLES: list[tuple[CacheError, dict[str, Any], str]] = [
         ),
     ),
     (
-        CannotList(),
+        errors.CannotList(),
         {},
         "this backend cannot list its keys; those of the types memory, redis and chain can",
     ),
     (
-        CacheClosed("stock"),
+        errors.CacheClosed("stock"),
         {"name": "stock"},
         "cache 'stock' is closed; open it again with get_cache('stock')",
     ),
@@ -186,17 +167,21 @@ def _is_public_error(name: str, value: Any) -> bool:
 
 
 def _parent(cls: type) -> str | None:
-    ours = [base for base in cls.__mro__[1:] if issubclass(base, CacheError) and base.__name__[0] != "_"]
+    ours = [
+        base for base in cls.__mro__[1:] if issubclass(base, errors.CacheError) and base.__name__[0] != "_"
+    ]
     return ours[0].__name__ if ours else None
 
 
 def _also(cls: type) -> str | None:
     """The built-in error that it adds to what its parent is."""
-    parent = next((base for base in cls.__mro__[1:] if issubclass(base, CacheError)), Exception)
+    parent = next((base for base in cls.__mro__[1:] if issubclass(base, errors.CacheError)), Exception)
     added = [
-        base for base in cls.__bases__ if not issubclass(base, CacheError) and not issubclass(parent, base)
+        base
+        for base in cls.__bases__
+        if not issubclass(base, errors.CacheError) and not issubclass(parent, base)
     ]
-    return added[0].__name__ if added and cls is not CacheError else None
+    return added[0].__name__ if added and cls is not errors.CacheError else None
 
 
 def test_everything_public_is_listed_and_there_is_an_example_of_each() -> None:
@@ -205,7 +190,7 @@ def test_everything_public_is_listed_and_there_is_an_example_of_each() -> None:
     assert public | {"Fault"} == set(errors.__all__)
     assert public <= set(layercache.__all__)
     assert {type(error).__name__ for error, _, _ in EXAMPLES} == public | {"BadFrame"}
-    assert all(issubclass(getattr(errors, name), CacheError) for name in public)
+    assert all(issubclass(getattr(errors, name), errors.CacheError) for name in public)
 
 
 @pytest.mark.parametrize(
@@ -219,7 +204,7 @@ def test_everything_public_is_listed_and_there_is_an_example_of_each() -> None:
 )
 @pytest.mark.parametrize(("error", "attributes", "message"), EXAMPLES, ids=lambda each: type(each).__name__)
 def test_an_error_survives_pickle_and_copy_with_its_parts(
-    error: CacheError, attributes: dict[str, Any], message: str, travel: Callable[[Any], Any]
+    error: errors.CacheError, attributes: dict[str, Any], message: str, travel: Callable[[Any], Any]
 ) -> None:
     for each in (error, travel(error)):
         assert type(each) is type(error)
@@ -231,7 +216,7 @@ def test_an_error_survives_pickle_and_copy_with_its_parts(
 
 
 def test_what_was_noted_on_an_error_travels_too() -> None:
-    error = KeyNotFound("n")
+    error = errors.KeyNotFound("n")
     error.add_note("while counting")
 
     assert pickle.loads(pickle.dumps(error)).__notes__ == ["while counting"]
@@ -247,4 +232,4 @@ def test_what_was_noted_on_an_error_travels_too() -> None:
     ],
 )
 def test_near_names_are_suggested_else_all_there_are(name: str, known: list[str], expected: str) -> None:
-    assert suggestion(name, known) == expected
+    assert errors.suggestion(name, known) == expected

@@ -28,11 +28,6 @@ def world() -> Iterator[Caches]:
 
 
 @pytest.fixture
-def cache(world: Caches) -> Cache[Any]:
-    return world["default"]
-
-
-@pytest.fixture
 def sampler(world: Caches, clock: Clock) -> Sampler:
     return Sampler(lambda: world.opened, clock)
 

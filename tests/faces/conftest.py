@@ -19,15 +19,6 @@ def kind(request: pytest.FixtureRequest) -> str:
     return name
 
 
-@pytest.fixture(params=["sync", "async"])
-def runner(request: pytest.FixtureRequest) -> Iterator[asyncio.Runner | None]:
-    if request.param == "sync":
-        yield None
-    else:
-        with asyncio.Runner() as runner:
-            yield runner
-
-
 @pytest.fixture
 def world(kind: str, server: redis.Redis, server_url: str, runner: asyncio.Runner | None) -> Iterator[Caches]:
     world = make_world(kind, server, server_url, ttls={"quote:*": "15s", "quote:index:*": "1h"})
@@ -43,11 +34,6 @@ def world(kind: str, server: redis.Redis, server_url: str, runner: asyncio.Runne
 def clock(world: Caches) -> Clock:
     clock: Clock = world.clock  # type: ignore[attr-defined]
     return clock
-
-
-@pytest.fixture
-def cache(world: Caches) -> Cache[Any]:
-    return world["default"]
 
 
 @pytest.fixture

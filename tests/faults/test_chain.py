@@ -47,12 +47,6 @@ def spaces(world: Caches) -> list[KeySpace]:
 
 
 @pytest.fixture
-def own_server() -> Iterator[ValkeyServer]:
-    with ValkeyServer() as server:
-        yield server
-
-
-@pytest.fixture
 def clock(own_server: ValkeyServer) -> Iterator[Clock]:
     with redis.Redis.from_url(own_server.url) as client:
         yield ServerClock(client, "*")

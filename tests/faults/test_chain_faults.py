@@ -28,12 +28,6 @@ def settings(url: str, timeout: str = "100ms") -> dict[str, Any]:
 
 
 @pytest.fixture
-def own_server() -> Iterator[ValkeyServer]:
-    with ValkeyServer() as server:
-        yield server
-
-
-@pytest.fixture
 def chaos(own_server: ValkeyServer) -> Iterator[Chaos]:
     with Chaos(own_server.port) as chaos:
         yield chaos

@@ -279,12 +279,6 @@ def _said(circuit: Circuit) -> str:
 # -- with a server
 
 
-@pytest.fixture
-def own_server() -> Iterator[ValkeyServer]:
-    with ValkeyServer() as server:
-        yield server
-
-
 class Connects:
     """Counts the connections that this process makes, by thread; those of loops are made by the same sockets."""
 

@@ -13,6 +13,7 @@ from typing import Any, Self
 import pytest
 from face import Face
 from hiredis import Reader
+from users import Users
 from waiting import until
 from worlds import follow
 
@@ -46,15 +47,6 @@ def report(capsys: pytest.CaptureFixture[str]) -> Report:
     return report
 
 
-@pytest.fixture(params=["sync", "async"])
-def runner(request: pytest.FixtureRequest) -> Iterator[asyncio.Runner | None]:
-    if request.param == "sync":
-        yield None
-    else:
-        with asyncio.Runner() as runner:
-            yield runner
-
-
 def works(call: Callable[[], Any]) -> bool:
     try:
         call()
@@ -63,7 +55,7 @@ def works(call: Callable[[], Any]) -> bool:
     return True
 
 
-class Load:
+class Load(Users):
     """Four threads and eight tasks that load and set through a chain, and get and set far away alone.
 
     Attributes:
@@ -74,19 +66,17 @@ class Load:
     """
 
     def __init__(self, world: Caches) -> None:
+        super().__init__(threads=4, tasks=8)
         self._chain, self._alone = world["chained"], world["default"]
-        self._ended = threading.Event()
         self._written: dict[str, int] = {}
         self.wrong: list[Any] = []
         self.raised: list[BaseException] = []
         self.failures: list[tuple[float, str]] = []
         self.answers: dict[str, list[float]] = {"threads": [], "tasks": []}
-        self._threads = [threading.Thread(target=self._thread, args=(number,)) for number in range(4)]
-        self._threads.append(threading.Thread(target=lambda: asyncio.run(self._tasks())))
 
     def _keys(self, user: str) -> Iterator[str]:
         number = 0
-        while not self._ended.is_set():
+        while not self.ended.is_set():
             number += 1
             yield f"{user}:{number % 7}"
 
@@ -94,7 +84,7 @@ class Load:
         self._written[key] = self._written.get(key, 0) + 1
         return [key, self._written[key]]
 
-    def _thread(self, number: int) -> None:
+    def in_a_thread(self, number: int) -> None:
         for key in self._keys(f"thread{number}"):
             try:
                 self._judge(key, self._chain.get_or_set(key, lambda key=key: self._next(key)))
@@ -112,10 +102,7 @@ class Load:
                 self.raised.append(error)
             time.sleep(0.002)
 
-    async def _tasks(self) -> None:
-        await asyncio.gather(*map(self._task, range(8)))
-
-    async def _task(self, number: int) -> None:
+    async def in_a_task(self, number: int) -> None:
         for key in self._keys(f"task{number}"):
             try:
                 self._judge(key, await self._chain.aget_or_set(key, lambda key=key: self._next(key)))
@@ -158,15 +145,9 @@ class Load:
         )
 
     def __enter__(self) -> Self:
-        for thread in self._threads:
-            thread.start()
+        super().__enter__()
         self.go_on()
         return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        self._ended.set()
-        for thread in self._threads:
-            thread.join()
 
 
 class TestSentinels:
@@ -407,7 +388,7 @@ class TestRoles:
                 sentinel.named = replica
                 enough = sum(counting.counted) + 200
                 until(lambda: sum(counting.counted) > enough)
-            report(f"roles swapped: {sum(counting.counted)} counted, {counting.refused} refused")
+            report(f"roles swapped: {sum(counting.counted)} counted, {sum(counting.refused)} refused")
 
             assert cache.get("n") == sum(counting.counted)
 
@@ -466,51 +447,35 @@ class TestRoles:
             assert gauge(reading, "log_losses") == 0
 
 
-class Counting:
+class Counting(Users):
     """Two threads and four tasks that add one to `n`.
 
     Attributes:
         counted: how often each was told that it had.
-        refused: how often nothing was done.
+        refused: how often each was told that nothing was done.
     """
 
     def __init__(self, cache: Cache[Any]) -> None:
+        super().__init__(threads=2, tasks=4)
         self._cache = cache
-        self._ended = threading.Event()
-        self.counted = [0] * 6
-        self.refused = 0
-        self._threads = [threading.Thread(target=self._thread, args=(number,)) for number in (0, 1)]
-        self._threads.append(threading.Thread(target=lambda: asyncio.run(self._tasks())))
+        self.counted, self.refused = [0] * 6, [0] * 6
 
-    def _thread(self, number: int) -> None:
-        while not self._ended.is_set():
+    def in_a_thread(self, number: int) -> None:
+        while not self.ended.is_set():
             try:
                 self._cache.incr("n")
                 self.counted[number] += 1
             except BackendError:
-                self.refused += 1
+                self.refused[number] += 1
 
-    async def _tasks(self) -> None:
-        await asyncio.gather(*map(self._task, range(2, 6)))
-
-    async def _task(self, number: int) -> None:
-        while not self._ended.is_set():
+    async def in_a_task(self, number: int) -> None:
+        while not self.ended.is_set():
             try:
                 await self._cache.aincr("n")
                 self.counted[number] += 1
             except BackendError:
-                self.refused += 1
+                self.refused[number] += 1
                 await asyncio.sleep(0.001)
-
-    def __enter__(self) -> Self:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        self._ended.set()
-        for thread in self._threads:
-            thread.join()
 
 
 @pytest.fixture(scope="module")

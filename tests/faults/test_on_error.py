@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -12,21 +11,6 @@ from face import Face
 
 from layercache import BackendError, Caches, KeyNotFound
 from layercache.testing import ValkeyServer
-
-
-@pytest.fixture
-def own_server() -> Iterator[ValkeyServer]:
-    with ValkeyServer() as server:
-        yield server
-
-
-@pytest.fixture(params=["sync", "async"])
-def runner(request: pytest.FixtureRequest) -> Iterator[asyncio.Runner | None]:
-    if request.param == "sync":
-        yield None
-    else:
-        with asyncio.Runner() as runner:
-            yield runner
 
 
 def world(server: ValkeyServer, **options: Any) -> Caches:

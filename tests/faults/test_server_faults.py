@@ -34,12 +34,6 @@ WRITES: dict[str, tuple[Any, ...]] = {
 }
 
 
-@pytest.fixture
-def own_server() -> Iterator[ValkeyServer]:
-    with ValkeyServer() as server:
-        yield server
-
-
 @contextmanager
 def client_of(server: ValkeyServer, **options: Any) -> Iterator[redis.Redis]:
     with redis.Redis.from_url(server.url, **options) as client:

@@ -6,8 +6,6 @@ It does what it is told on standard input, an act a line, as `Process` has it.
 from __future__ import annotations
 
 import asyncio
-import json
-import sys
 import threading
 import time
 from collections import Counter
@@ -21,6 +19,7 @@ from typing import Any, Final
 
 from bugs import put_back
 from histories import Event
+from spawned import obey
 
 from layercache import Caches
 
@@ -309,13 +308,5 @@ class Program:
         self._node.note(self._noted("clear", before, began=began))
 
 
-def main() -> None:
-    node = Node(**json.loads(sys.argv[1]))
-    print(json.dumps("ready"), flush=True)  # noqa: T201
-    for line in sys.stdin:
-        act, options = json.loads(line)
-        print(json.dumps(getattr(node, act)(**options)), flush=True)  # noqa: T201
-
-
 if __name__ == "__main__":
-    main()
+    obey(Node)

@@ -29,11 +29,6 @@ def world(request: pytest.FixtureRequest, server: redis.Redis, server_url: str) 
 
 
 @pytest.fixture
-def cache(world: Caches) -> Cache[Any]:
-    return world["default"]
-
-
-@pytest.fixture
 def clock(world: Caches) -> Clock:
     clock: Clock = world.clock  # type: ignore[attr-defined]
     return clock

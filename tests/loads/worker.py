@@ -7,13 +7,12 @@ which so decides what comes before what.
 from __future__ import annotations
 
 import asyncio
-import json
-import sys
 import threading
 import time
 from typing import Any
 
 import redis
+from spawned import obey
 
 from layercache import Caches
 
@@ -90,13 +89,5 @@ class Worker:
         return [len(self.cache._flights), sum(len(layer.tickets) for layer in layers)]
 
 
-def main() -> None:
-    worker = Worker(**json.loads(sys.argv[1]))
-    print(json.dumps("ready"), flush=True)  # noqa: T201
-    for line in sys.stdin:
-        act, options = json.loads(line)
-        print(json.dumps(getattr(worker, act)(**options)), flush=True)  # noqa: T201
-
-
 if __name__ == "__main__":
-    main()
+    obey(Worker)

@@ -33,11 +33,6 @@ def world(server_url: str, own: str) -> Iterator[Caches]:
         yield world
 
 
-@pytest.fixture
-def cache(world: Caches) -> Cache[Any]:
-    return world["default"]
-
-
 def nothing_under_way(cache: Cache[Any]) -> bool:
     layers = [cache._layer, *cache._layer.space.layers()]
     return not len(cache._flights) and not sum(len(layer.tickets) for layer in layers)

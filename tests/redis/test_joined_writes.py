@@ -8,7 +8,6 @@ import random
 import socket
 import threading
 import time
-from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, suppress
 from typing import Any, TypeAlias
@@ -702,18 +701,18 @@ class TestDeadlines:
 def test_a_thread_waits_no_longer_for_a_connection_than_for_an_answer() -> None:
     """All connections are held by calls that are not answered."""
     with FakeServer(silence) as fake, one_cache(fake.url, timeout="300ms", max_connections=2) as world:
-        cache, errors, began = world["default"], Counter[type](), time.monotonic()
+        cache, errors, began = world["default"], list[type](), time.monotonic()
 
         def call() -> None:
             try:
                 cache.get("k")
             except BackendError as error:
-                errors[type(error)] += 1
+                errors.append(type(error))
 
         in_threads([call] * 10)
 
-        assert sum(errors.values()) == 10
-        assert errors[BackendTimeout] >= 2
+        assert len(errors) == 10
+        assert errors.count(BackendTimeout) >= 2
         assert time.monotonic() - began < 2 * 0.3
 
 

@@ -269,33 +269,37 @@ class TestFilling:
         assert other.space.get_many(["k"]) == {}
         assert other.space.lease("k", b"b", 10)[:2] == ("granted", None)
 
-    @pytest.mark.parametrize("how", ["clear", "lost", "lost and made anew"])
+    @pytest.fixture(params=["clear", "lost", "lost and made anew"])
+    def end_stamp(
+        self, request: pytest.FixtureRequest, far: Far, other: Far, server: redis.Redis
+    ) -> Callable[[], object]:
+        """Ends the stamp of the cache, and so the right of whoever loads to fill."""
+
+        def end_stamp() -> None:
+            if request.param == "clear":
+                other.space.clear()
+            else:
+                server.delete(far.stamp_at)
+            if request.param == "lost and made anew":
+                other.space.set("another", entry())
+
+        return end_stamp
+
     def test_what_was_loaded_before_the_cache_was_cleared_is_not_stored(
-        self, far: Far, other: Far, server: redis.Redis, lease_at: str, how: str
+        self, far: Far, other: Far, end_stamp: Callable[[], object]
     ) -> None:
         lease = far.space.lease("k", b"a", 10)
-        if how == "clear":
-            other.space.clear()
-        else:
-            server.delete(far.stamp_at)
-        if how == "lost and made anew":
-            other.space.set("another", entry())
+        end_stamp()
 
         assert far.space.fill("k", b"a", entry("old", stamps=lease.stamps)) is False
 
         assert other.space.get("k") is None
 
-    @pytest.mark.parametrize("how", ["clear", "lost", "lost and made anew"])
     def test_nobody_waits_for_one_who_has_no_right_to_fill(
-        self, far: Far, other: Far, server: redis.Redis, how: str
+        self, far: Far, other: Far, end_stamp: Callable[[], object]
     ) -> None:
         former = far.space.lease("k", b"a", 10)
-        if how == "clear":
-            other.space.clear()
-        else:
-            server.delete(far.stamp_at)
-        if how == "lost and made anew":
-            other.space.set("another", entry())
+        end_stamp()
 
         lease = other.space.lease("k", b"b", 10)
 

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Self
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -21,6 +19,7 @@ from redis.crc import key_slot
 from redis.exceptions import ConnectionError as RedisConnectionError
 from shifting import ServerClock
 from tls import tls_proxy
+from users import Users
 from waiting import until
 
 from layercache import BackendError, Cache, Caches, CircuitOpen
@@ -98,15 +97,6 @@ def chain_at(address: dict[str, Any], **options: Any) -> Iterator[Caches]:
     }
     with Caches({"backends": backends, "caches": {"default": {"backend": "chain", "ttl": 60}}}) as world:
         yield world
-
-
-@pytest.fixture(params=["sync", "async"])
-def runner(request: pytest.FixtureRequest) -> Iterator[asyncio.Runner | None]:
-    if request.param == "sync":
-        yield None
-    else:
-        with asyncio.Runner() as runner:
-            yield runner
 
 
 class TestEveryVerb:
@@ -432,7 +422,7 @@ class TestMovingSlots:
         keys = keys_of_slot(cluster, "moves", self.SLOT, 80)
         with (
             world_at(cluster_address, prefix="moves", timeout="1s") as world,
-            Users(world["default"], keys) as users,
+            Counters(world["default"], keys) as users,
         ):
             users.until_each_went_round()
 
@@ -440,7 +430,7 @@ class TestMovingSlots:
 
             users.until_each_went_round()
         assert users.wrong == []
-        assert users.errors == Counter()
+        assert users.errors == []
 
     def test_the_log_is_followed_to_where_its_slot_went(
         self, cluster: ValkeyCluster, cluster_address: dict[str, Any], move: Any
@@ -462,52 +452,47 @@ class TestMovingSlots:
             until(lambda: cache.get("k") is None)
 
 
-class Users:
+class Counters(Users):
     """Two threads and two tasks, each of which counts in keys of its own and reads others'.
 
     Attributes:
         wrong: what was read where its only writer had just written something else, or is another key's.
-        errors: by what they say.
+        errors: what they say.
     """
 
     def __init__(self, cache: Cache[Any], keys: Sequence[str]) -> None:
+        super().__init__(threads=2, tasks=2)
         self._cache = cache
         self._shares = [keys[number::4] for number in range(4)]
         self._counts = dict.fromkeys(keys, 0)
         self._rounds = [0] * 4  # how often each went through its keys
-        self._ended = threading.Event()
         self.wrong: list[Any] = []
-        self.errors: Counter[str] = Counter()
-        self._threads = [threading.Thread(target=self._thread, args=(number,)) for number in (0, 1)]
-        self._threads.append(threading.Thread(target=lambda: asyncio.run(self._tasks(2, 3))))
+        self.errors: list[str] = []
 
     def until_each_went_round(self) -> None:
         before = list(self._rounds)
         until(lambda: all(now > then + 1 for now, then in zip(self._rounds, before, strict=True)))
 
-    def _thread(self, number: int) -> None:
+    def in_a_thread(self, number: int) -> None:
         cache = self._cache
         for key, value, others in self._turns(number):
             try:
                 cache.set(key, value)
                 self._judge(value, cache.get(key), cache.get_many(others))
             except BackendError as error:
-                self.errors[str(error)] += 1
+                self.errors.append(str(error))
 
-    async def _tasks(self, *numbers: int) -> None:
-        await asyncio.gather(*map(self._task, numbers))
-
-    async def _task(self, number: int) -> None:
+    async def in_a_task(self, number: int) -> None:
         cache = self._cache
         for key, value, others in self._turns(number):
             try:
                 await cache.aset(key, value)
                 self._judge(value, await cache.aget(key), await cache.aget_many(others))
             except BackendError as error:
-                self.errors[str(error)] += 1
+                self.errors.append(str(error))
 
     def _turns(self, number: int) -> Iterator[tuple[str, list[Any], Sequence[str]]]:
-        while not self._ended.is_set():
+        while not self.ended.is_set():
             for key in self._shares[number]:
                 self._counts[key] += 1
                 yield key, [key, self._counts[key]], self._shares[(number + 1) % 4][:5]
@@ -517,16 +502,6 @@ class Users:
         if found != written:
             self.wrong.append((written, found))
         self.wrong += [(key, value) for key, value in others.items() if value[0] != key]
-
-    def __enter__(self) -> Self:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        self._ended.set()
-        for thread in self._threads:
-            thread.join()
 
 
 @pytest.mark.slow
