@@ -21,7 +21,7 @@ both_faces = pytest.mark.parametrize("kind", ["sync", "async"])
 
 def one_cache(url: str, **options: Any) -> Caches:
     """A world whose default cache is on the server at `url`."""
-    backend = {"type": "redis", "url": url, "timeout": "2s", **options}
+    backend = {"type": "redis", "url": url, "timeout": "10s", **options}
     return Caches({"backends": {"far": backend}, "caches": {"default": {"backend": "far", "ttl": 60}}})
 
 

@@ -68,9 +68,9 @@ def test_what_is_fresh_is_a_hit(cache: Cache[Any], side: str) -> None:
     assert (found.cache, found.key, found.would) == ("default", KEY, "hit")
     for layer in found.layers:
         assert layer.state == "fresh"
-        assert layer.fresh_left == pytest.approx(60, abs=0.5)
-        assert layer.ttl_left == pytest.approx(90, abs=0.5)
-        assert layer.age == pytest.approx(0, abs=0.5)
+        assert layer.fresh_left == pytest.approx(60, abs=5)
+        assert layer.ttl_left == pytest.approx(90, abs=5)
+        assert layer.age == pytest.approx(0, abs=5)
         assert layer.size > 0
         assert {tag.tag for tag in layer.tags} >= {"market"}
 
@@ -90,7 +90,7 @@ def test_what_is_stale_is_served_and_refreshed(cache: Cache[Any], clock: Clock) 
 
     assert found.would == "serve stale and refresh"
     assert {layer.state for layer in found.layers} == {"stale"}
-    assert all(layer.ttl_left == pytest.approx(20, abs=0.5) for layer in found.layers)
+    assert all(layer.ttl_left == pytest.approx(20, abs=5) for layer in found.layers)
 
 
 def test_where_refresh_is_off_what_is_stale_is_loaded(server: redis.Redis, server_url: str) -> None:
@@ -149,7 +149,7 @@ def test_who_finds_another_process_loading_would_wait_for_it(chain: Cache[Any]) 
     lease = found.layers[-1].lease
     assert lease is not None
     assert lease.holder == b"toke".hex()
-    assert lease.left == pytest.approx(20, abs=1)
+    assert lease.left == pytest.approx(20, abs=5)
     assert "lease held by" in str(found)
 
     space.release_many([KEY], b"tokentoken12", 5.0)

@@ -17,7 +17,7 @@ KINDS = ("memory", "redis", "chain", "null")
 
 def settings(kind: str, url: str, prefix: str, **policy: Any) -> dict[str, Any]:
     """Settings whose default cache is on a backend of `kind`."""
-    far = {"type": "redis", "url": url, "prefix": prefix, "codecs": ["json", "zstd"], "timeout": "2s"}
+    far = {"type": "redis", "url": url, "prefix": prefix, "codecs": ["json", "zstd"], "timeout": "10s"}
     backends: dict[str, Any] = {"memory": {"type": "memory"}, "null": {"type": "null"}, "redis": far}
     backends["chain"] = {"type": "chain", "layers": ["memory", "redis"]}
     return {"backends": backends, "caches": {"default": {"backend": kind, "ttl": 300, **policy}}}

@@ -53,6 +53,7 @@ class TestRedis(WithLeases):
             "redis",
             now=self.clock,
             url=server_url,
+            timeout="10s",
             prefix="contract-redis",
             codecs=list(self.codecs),
             seal_keys=["a:0123456789abcdefghijklmnopqrstuvwxyz"],
@@ -69,7 +70,7 @@ class TestChain(WithLeases):
     @pytest.fixture
     def backend(self, server: redis.Redis, server_url: str) -> Iterator[Backend]:
         self.clock = ServerClock(server, "contract-chain:*")
-        far = {"type": "redis", "url": server_url, "prefix": "contract-chain"}
+        far = {"type": "redis", "url": server_url, "prefix": "contract-chain", "timeout": "10s"}
         backend = open_backend("chain", now=self.clock, layers={"near": {"type": "memory"}, "far": far})
         yield backend
         backend.close()

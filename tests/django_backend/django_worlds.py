@@ -10,7 +10,7 @@ import layercache
 
 def tables(kind: str, url: str) -> dict[str, Any]:
     far = {
-        "type": "redis", "url": url, "prefix": f"django-{uuid4().hex[:8]}", "timeout": "2s",
+        "type": "redis", "url": url, "prefix": f"django-{uuid4().hex[:8]}", "timeout": "10s",
         "codecs": ["pickle", "zstd", "sign"], "seal_keys": ["a:0123456789abcdefghijklmnopqrstuvwxyz"],
     }  # fmt: skip
     backends: dict[str, Any] = {

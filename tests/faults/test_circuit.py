@@ -26,6 +26,7 @@ from layercache_redis.circuit import Circuit
 from layercache_redis.outages import Outages
 
 TIMEOUT = 0.25
+IN_TIME = 2.0  # a busy machine's word for it; 300 calls that each waited would take 75 s
 
 
 def probing() -> list[threading.Thread]:
@@ -327,7 +328,7 @@ class TestAServerThatFails:
             began = time.monotonic()
             with pytest.raises(error) as caught:
                 first_error(face)
-            assert time.monotonic() - began < 2 * TIMEOUT
+            assert time.monotonic() - began < IN_TIME
             assert not isinstance(caught.value, CircuitOpen)
 
             connects = Connects(monkeypatch)
@@ -343,13 +344,13 @@ class TestAServerThatFails:
                 ):
                     with pytest.raises(CircuitOpen):
                         call()
-            assert time.monotonic() - began < 2 * TIMEOUT  # of 300 calls
+            assert time.monotonic() - began < IN_TIME  # of 300 calls
             assert connects.of_this_thread() == 0
             assert gauges(face)["circuits_open"] == 1
 
             come_back(own_server)
             before = connects.of_this_thread()
-            assert answered(lambda: face.get("k"), within=4) in (None, 1)
+            assert answered(lambda: face.get("k")) in (None, 1)
             assert connects.of_this_thread() - before <= 1  # when the probe had been answered
             face.set("k", 3)
             assert face.get("k") == 3
@@ -409,7 +410,7 @@ class TestAServerThatFails:
         assert len(outcomes) == 60
         assert {name for name, _ in outcomes} <= {"BackendError", "BackendTimeout", "CircuitOpen"}
         assert sum(name == "CircuitOpen" for name, _ in outcomes) >= 20
-        assert max(took for _, took in outcomes) < 2 * TIMEOUT
+        assert max(took for _, took in outcomes) < IN_TIME
 
 
 def first_error(face: Face) -> None:
@@ -488,7 +489,7 @@ class TestWhatIsNoOutage:
             fake.misbehave = misbehave
             with pytest.raises(BackendTimeout):
                 face.get("k")
-            until(lambda: not gauges(face)["circuits_open"], within=2)
+            until(lambda: not gauges(face)["circuits_open"])
 
     @both_faces
     def test_connections_that_end_now_and_then(self, kind: str) -> None:
@@ -573,7 +574,7 @@ class TestEnd:
                 lambda: not works(world) and probing()
             )  # a kept connection that ended may have been the first to fail
 
-        until(lambda: not probing(), within=4 * TIMEOUT)
+        until(lambda: not probing())
 
     def test_a_world_that_nobody_has_any_more_is_not_probed_for(
         self, own_server: ValkeyServer, caplog: pytest.LogCaptureFixture

@@ -432,7 +432,7 @@ class TestNoRoomForMoreClients:
                 began = time.monotonic()
                 with pytest.raises(BackendError):
                     face.get("k")
-                assert time.monotonic() - began < 1
+                assert time.monotonic() - began < 3
 
             make_room()
             until(lambda: answers(face))

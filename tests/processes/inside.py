@@ -19,7 +19,7 @@ from layercache import Cache, Caches
 
 def chain(url: str, prefix: str, **options: Any) -> Caches:
     """A world of memory before Redis, whose connections have the name of its prefix on the server."""
-    far = {"type": "redis", "url": url, "prefix": prefix, "timeout": "2s", **options}
+    far = {"type": "redis", "url": url, "prefix": prefix, "timeout": "10s", **options}
     backends = {"near": {"type": "memory"}, "far": far, "both": {"type": "chain", "layers": ["near", "far"]}}
     policy = {"backend": "both", "ttl": 300, "stale_ttl": 300}
     return Caches({"backends": backends, "caches": {"default": policy}})

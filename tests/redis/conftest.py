@@ -34,7 +34,7 @@ def open_cache(server_url: str, prefix: str) -> Iterator[Opener]:
     with ExitStack() as worlds:
 
         def open_cache(now: Callable[[], float] | None = None, **options: Any) -> Cache[Any]:
-            backend = {"type": "redis", "url": server_url, "prefix": prefix, "timeout": "2s", **options}
+            backend = {"type": "redis", "url": server_url, "prefix": prefix, "timeout": "10s", **options}
             settings = {"backends": {"far": backend}, "caches": {"c": {"backend": "far", "ttl": 60}}}
             world = Caches(settings, **({} if now is None else {"now": now}))
             return worlds.enter_context(world)["c"]

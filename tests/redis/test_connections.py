@@ -34,7 +34,7 @@ def all_closed_since(server: redis.Redis, before: set[str]) -> bool:
 
 
 def one_cache(**options: Any) -> Caches:
-    backend = {"type": "redis", "timeout": "2s", **options}
+    backend = {"type": "redis", "timeout": "10s", **options}
     return Caches({"backends": {"far": backend}, "caches": {"default": {"backend": "far"}}})
 
 

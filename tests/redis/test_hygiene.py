@@ -519,7 +519,7 @@ def test_nothing_one_application_does_is_seen_by_another(
             "type": "redis",
             "url": server_url,
             "prefix": run + prefix,
-            "timeout": "2s",
+            "timeout": "10s",
             "codecs": ["json", "zstd"],
         }
         return Caches({"backends": {"far": far}, "caches": {"c": {"backend": "far", "ttl": 10}}})

@@ -531,7 +531,7 @@ WRONG = [garbage, another_protocol, end, reset, half_and_end, half_and_silence, 
 
 @both_faces
 class TestAnswersThatAreNone:
-    TIMEOUT = 0.2
+    TIMEOUT = 0.5
 
     @pytest.mark.parametrize("wrong", WRONG, ids=lambda wrong: wrong.__name__)
     def test_once(self, kind: str, wrong: Any) -> None:
@@ -554,7 +554,7 @@ class TestAnswersThatAreNone:
                 began = time.monotonic()
                 with suppress(BackendError):
                     assert calls[verb]()
-                assert time.monotonic() - began < 2 * self.TIMEOUT
+                assert time.monotonic() - began < 4 * self.TIMEOUT
 
                 for key in KEYS:
                     assert answered(lambda key=key: face.get(key)) == [key]  # type: ignore[misc]
@@ -569,7 +569,7 @@ class TestAnswersThatAreNone:
                 began = time.monotonic()
                 with pytest.raises(BackendError):
                     face.get(key)
-                assert time.monotonic() - began < 2 * self.TIMEOUT
+                assert time.monotonic() - began < 4 * self.TIMEOUT
 
             fake.misbehave = honestly
             for key in KEYS:
@@ -657,7 +657,8 @@ def test_garbage_ends_one_connection_and_opens_no_circuit(kind: str) -> None:
 
 
 class TestDeadlines:
-    TIMEOUT = 0.4
+    TIMEOUT = 1.0
+    IN_TIME = 1.7  # twice as long, less what a test lets pass first, is a deadline of its own
 
     def test_the_second_step_of_a_call_ends_at_its_deadline_behind_a_younger_call(self) -> None:
         async def main() -> float:
@@ -684,7 +685,7 @@ class TestDeadlines:
                     await younger
                 return took
 
-        assert asyncio.run(main()) < self.TIMEOUT * 1.5
+        assert asyncio.run(main()) < self.IN_TIME
 
     def test_sending_and_waiting_share_one_deadline(self) -> None:
         with FakeServer() as fake, open_face("sync", fake.url, timeout=self.TIMEOUT) as face:
@@ -695,12 +696,12 @@ class TestDeadlines:
             began = time.monotonic()
             with pytest.raises(BackendTimeout):
                 face.set("k", "x" * 16_000_000)  # more than the buffers of a socket hold
-            assert time.monotonic() - began < self.TIMEOUT * 1.5
+            assert time.monotonic() - began < self.IN_TIME
 
 
 def test_a_thread_waits_no_longer_for_a_connection_than_for_an_answer() -> None:
     """All connections are held by calls that are not answered."""
-    with FakeServer(silence) as fake, one_cache(fake.url, timeout="300ms", max_connections=2) as world:
+    with FakeServer(silence) as fake, one_cache(fake.url, timeout="1s", max_connections=2) as world:
         cache, errors, began = world["default"], list[type](), time.monotonic()
 
         def call() -> None:
@@ -713,7 +714,7 @@ def test_a_thread_waits_no_longer_for_a_connection_than_for_an_answer() -> None:
 
         assert len(errors) == 10
         assert errors.count(BackendTimeout) >= 2
-        assert time.monotonic() - began < 2 * 0.3
+        assert time.monotonic() - began < 1.9
 
 
 def test_max_connections_hold_when_connections_end() -> None:
@@ -726,7 +727,11 @@ def test_max_connections_hold_when_connections_end() -> None:
 
     async def end_the_first_two(client: Client, command: Command, answer: bytes) -> None:
         if client.number < 2:
-            while pool._waiting < 4:
+            while (
+                not all_wait.is_set()
+            ):  # which one of the two sees, before the other's end lets a caller go on
+                if pool._waiting == 4:
+                    all_wait.set()
                 await asyncio.sleep(0)
             client.hang_up()
         else:
@@ -738,7 +743,7 @@ def test_max_connections_hold_when_connections_end() -> None:
 
     with FakeServer(both_at_once) as fake, one_cache(fake.url, max_connections=2) as world:
         cache = world["default"]
-        pool = cache._layer.space._sync.pool(place_of(fake))
+        pool, all_wait = cache._layer.space._sync.pool(place_of(fake)), asyncio.Event()
         in_threads([get] * 2)
         assert len(fake.clients) == 2
 

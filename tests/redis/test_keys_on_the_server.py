@@ -63,7 +63,7 @@ def test_two_applications_never_see_count_or_clear_each_others_keys(
     run = uuid4().hex[:8]  # what other examples left behind is not this one's
 
     def world(prefix: str) -> Caches:
-        far = {"type": "redis", "url": server_url, "prefix": run + prefix, "timeout": "2s"}
+        far = {"type": "redis", "url": server_url, "prefix": run + prefix, "timeout": "10s"}
         return Caches({"backends": {"far": far}, "caches": {"c": {"backend": "far"}}})
 
     with world(prefixes[0]) as one, world(prefixes[1]) as other:

@@ -176,7 +176,7 @@ class TestMarks:
 
     def test_what_was_invalidated_while_memory_was_short_is_noted_too(self) -> None:
         with ValkeyServer() as server, redis.Redis.from_url(server.url) as client:
-            backend = {"type": "redis", "url": server.url, "prefix": "p", "timeout": "2s"}
+            backend = {"type": "redis", "url": server.url, "prefix": "p", "timeout": "10s"}
             with Caches({"backends": {"far": backend}, "caches": {"c": {"backend": "far"}}}) as world:
                 far = Far(world["c"])
                 marked(far)

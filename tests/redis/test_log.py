@@ -110,7 +110,7 @@ def log_at(prefix: str) -> str:
 
 
 def world(server: ValkeyServer, now: Callable[[], float] = time.time, **options: Any) -> Caches:
-    backend = {"type": "redis", "url": server.url, "prefix": "p", "timeout": "2s", **options}
+    backend = {"type": "redis", "url": server.url, "prefix": "p", "timeout": "10s", **options}
     return Caches({"backends": {"far": backend}, "caches": {"c": {"backend": "far", "ttl": 60}}}, now=now)
 
 
@@ -299,7 +299,7 @@ class TestHearing:
     def test_what_concerns_another_cache_is_told_to_its_listeners_alone(
         self, far: Far, server_url: str, prefix: str
     ) -> None:
-        backend = {"type": "redis", "url": server_url, "prefix": prefix, "timeout": "2s"}
+        backend = {"type": "redis", "url": server_url, "prefix": prefix, "timeout": "10s"}
         caches = {"c": {"backend": "far"}, "d": {"backend": "far"}}
         with Caches({"backends": {"far": backend}, "caches": caches}) as world:
             Far(world["d"]).plain.stamps([])
@@ -351,7 +351,7 @@ class TestHearing:
 @pytest.fixture(scope="module")
 def odd(server_url: str) -> Iterator[tuple[Far, News]]:
     """Who writes, and what another process hears of it."""
-    backend = {"type": "redis", "url": server_url, "prefix": f"odd{uuid4().hex[:8]}", "timeout": "2s"}
+    backend = {"type": "redis", "url": server_url, "prefix": f"odd{uuid4().hex[:8]}", "timeout": "10s"}
     settings_ = {"backends": {"far": backend}, "caches": {"c-1.x": {"backend": "far"}}}
     with Caches(settings_) as writing, Caches(settings_) as following:
         writer = Far(writing["c-1.x"]).stop_following()
@@ -420,7 +420,7 @@ class TestCurrent:
 
             until(lambda: not far.log.is_current())
 
-            assert time.monotonic() - paused_at < 1.0
+            assert time.monotonic() - paused_at < 4.0
             assert far.plain.gauges()["log_lag"] >= 0.3
             # so a read asks for the stamp with the value
             assert ("GET", far.stamp_at) in next(far.commands.get("k"))
@@ -445,7 +445,7 @@ class TestCurrent:
         other.cache.clear()
         until(lambda: far.cache.get("k") is None)
 
-        assert time.monotonic() - cleared_at < 1.0
+        assert time.monotonic() - cleared_at < 4.0
         assert not far.log.is_current()
         holds_up.may_end.set()
         until(far.log.is_current)
@@ -841,7 +841,7 @@ def test_a_world_that_is_collected_on_the_logs_own_thread_leaves_no_connection(
 
     other.cache.set("k", 1)
     before, collects = connections(), Collects()
-    backend = {"type": "redis", "url": server_url, "prefix": prefix, "timeout": "2s"}
+    backend = {"type": "redis", "url": server_url, "prefix": prefix, "timeout": "10s"}
     gc.disable()
     try:
         world = Caches({"backends": {"far": backend}, "caches": {"c": {"backend": "far"}}})

@@ -34,7 +34,7 @@ def counting(alone: ValkeyServer) -> Iterator[redis.Redis]:
 @pytest.fixture(scope="module", params=FACES)
 def far(request: pytest.FixtureRequest, alone: ValkeyServer) -> Iterator[Far]:
     """A cache whose log stands still, as the log's thread would be counted too; connected, with its scripts loaded."""
-    backend = {"type": "redis", "url": alone.url, "prefix": "p", "timeout": "2s"}
+    backend = {"type": "redis", "url": alone.url, "prefix": "p", "timeout": "10s"}
     settings = {"backends": {"far": backend}, "caches": {"c": {"backend": "far", "ttl": 60}}}
     with Caches(settings) as world, face(request.param) as runner:
         far = Far(world["c"], runner).hear_nothing_more()
@@ -214,7 +214,7 @@ def test_a_script_that_the_server_has_forgotten_costs_one_more_once(
 
 def test_the_log_costs_its_own_few_and_no_verb_any(counting: redis.Redis, alone: ValkeyServer) -> None:
     """One follower asks four times a `max_staleness`, and no more often for all that is written in the meantime."""
-    backend = {"type": "redis", "url": alone.url, "prefix": "q", "timeout": "2s"}
+    backend = {"type": "redis", "url": alone.url, "prefix": "q", "timeout": "10s"}
     settings = {"backends": {"far": backend}, "caches": {"c": {"backend": "far", "ttl": 60}}}
     with Caches(settings) as world:
         far = Far(world["c"]).follow()

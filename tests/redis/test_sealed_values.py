@@ -39,7 +39,7 @@ def opened(server_url: str, seal: str) -> Iterator[Callable[..., Caches]]:
 
     def open_world(*keys: str, codecs: Any = None) -> Caches:
         far = {
-            "type": "redis", "url": server_url, "prefix": prefix, "timeout": "2s",
+            "type": "redis", "url": server_url, "prefix": prefix, "timeout": "10s",
             "codecs": codecs or ["pickle", {"type": "zstd", "min_bytes": 64}, seal], "seal_keys": keys or [NEW],
         }  # fmt: skip
         near = {"type": "memory", "codecs": ["pickle"]}

@@ -285,7 +285,7 @@ class TestChains:
     @pytest.fixture
     def nodes(self, server_url: str, prefix: str) -> Iterator[list[Cache[Any]]]:
         """Two processes with a near layer each."""
-        far = {"type": "redis", "url": server_url, "prefix": prefix, "timeout": "2s"}
+        far = {"type": "redis", "url": server_url, "prefix": prefix, "timeout": "10s"}
         backends = {
             "near": {"type": "memory"},
             "far": far,

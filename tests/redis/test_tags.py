@@ -22,7 +22,7 @@ Opener = Callable[..., Cache[Any]]
 
 
 def backends(url: str, prefix: str) -> dict[str, Any]:
-    far = {"type": "redis", "url": url, "prefix": prefix, "timeout": "2s"}
+    far = {"type": "redis", "url": url, "prefix": prefix, "timeout": "10s"}
     both = {"type": "chain", "layers": ["near", "far"]}
     return {"near": {"type": "memory"}, "far": far, "both": both}
 

@@ -82,7 +82,7 @@ def tcp_address(server_url: str) -> dict[str, Any]:
 @contextmanager
 def world_at(address: dict[str, Any], **options: Any) -> Iterator[Caches]:
     """A world of one cache there, under a prefix that no other has unless one is named."""
-    far = {"type": "redis", "timeout": "2s", "prefix": f"t{uuid4().hex[:12]}", **address, **options}
+    far = {"type": "redis", "timeout": "10s", "prefix": f"t{uuid4().hex[:12]}", **address, **options}
     with Caches({"backends": {"far": far}, "caches": {"default": {"backend": "far", "ttl": 60}}}) as world:
         yield world
 
@@ -92,7 +92,7 @@ def chain_at(address: dict[str, Any], **options: Any) -> Iterator[Caches]:
     """As `world_at`, with memory before it."""
     backends = {
         "near": {"type": "memory"},
-        "far": {"type": "redis", "timeout": "2s", **address, **options},
+        "far": {"type": "redis", "timeout": "10s", **address, **options},
         "chain": {"type": "chain", "layers": ["near", "far"]},
     }
     with Caches({"backends": backends, "caches": {"default": {"backend": "chain", "ttl": 60}}}) as world:
@@ -172,7 +172,7 @@ class Shifting(BackendContract):
 
     def opened(self, client: Any, address: dict[str, Any]) -> Backend:
         self.clock = ServerClock(client, "contract:*")
-        return open_backend("redis", now=self.clock, prefix="contract", timeout="2s", **address)
+        return open_backend("redis", now=self.clock, prefix="contract", timeout="10s", **address)
 
 
 @pytest.mark.slow
@@ -203,7 +203,7 @@ class TestLeasesAndStamps:
     def backend(self, request: pytest.FixtureRequest) -> Iterator[Backend]:
         address = request.getfixturevalue(f"{request.param}_address")
         prefix = f"t{uuid4().hex[:12]}"
-        backend = open_backend("redis", now=time.time, prefix=prefix, timeout="2s", **address)
+        backend = open_backend("redis", now=time.time, prefix=prefix, timeout="10s", **address)
         yield backend
         backend.close()
 
@@ -525,7 +525,7 @@ class TestSentinels:
             sentinels.settle()
 
         assert found == [1] * 20
-        assert took < 0.25, "who answered is asked first from then on"
+        assert took < 1.5, "who answered is asked first from then on"
 
     def test_a_service_that_none_knows_is_an_error_that_says_so(
         self, sentinels: ValkeySentinels, runner: asyncio.Runner | None
@@ -555,7 +555,7 @@ class TestSentinels:
             until(lambda: answered(face))
         sentinels.settle()
 
-        assert sum(took) < 0.5
+        assert sum(took) < 1.5
 
     def test_nor_where_none_has_ever_answered(self, runner: asyncio.Runner | None) -> None:
         with (
@@ -568,7 +568,7 @@ class TestSentinels:
 
             took = [seconds_of_a_failure(face) for _ in range(10)]
 
-        assert sum(took) < 0.3
+        assert sum(took) < 0.8
 
     def test_a_wrong_password_of_the_servers_is_refused_and_not_repeated(
         self, sentinels: ValkeySentinels, runner: asyncio.Runner | None
