@@ -153,7 +153,7 @@ class TestFreeze:
             one.sendall(b"SET k 1\r\n")
             until(lambda: chaos.requests == 2)
             with chaos.freeze():
-                time.sleep(0.03)  # as long as it takes to arrive
+                time.sleep(0.3)  # longer than it takes to arrive
                 chaos.delay(0)
 
             assert ask(other, b"GET k\r\n") == b"$-1\r\n"

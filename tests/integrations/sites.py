@@ -78,14 +78,6 @@ class Visitor:
         async with httpx.AsyncClient(transport=transport, base_url="http://site") as client:
             return await client.request(method, path, headers=named)
 
-    async def settle(self, holds: Callable[[], object]) -> None:
-        """Let the loop turn until `holds()`: what runs in the background has come so far."""
-        for _ in range(2000):
-            if holds():
-                return
-            await asyncio.sleep(0.001)
-        raise AssertionError("it never came true")
-
 
 def did(response: httpx.Response) -> str:
     """Say what the cache did: "hit", "stored", "collapsed", or why it passed."""

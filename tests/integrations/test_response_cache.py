@@ -11,6 +11,7 @@ import os
 import httpx
 import pytest
 from sites import Answer, Visitor, did, visiting
+from waiting import auntil
 
 from layercache import BackendError, Caches, InvalidOption
 from layercache.integrations.asgi import ResponseCache, tag_response
@@ -88,7 +89,7 @@ def test_a_page_that_was_invalidated_while_it_was_made_is_sent_and_not_stored(ev
     async def overtaken() -> httpx.Response:
         visitor.site.gate = asyncio.Event()
         request = asyncio.create_task(visitor.aget())
-        await visitor.settle(lambda: visitor.site.calls)
+        await auntil(lambda: visitor.site.calls)
         await visitor.world["default"].ainvalidate("quotes")
         visitor.site.gate.set()
         return await request
@@ -105,7 +106,7 @@ def test_many_at_once_are_one_run_of_the_application(everywhere):
     async def ask() -> list[httpx.Response]:
         visitor.site.gate = asyncio.Event()
         requests = [asyncio.create_task(visitor.aget()) for _ in range(20)]
-        await visitor.settle(lambda: visitor.site.calls)
+        await auntil(lambda: visitor.site.calls)
         visitor.site.gate.set()
         return await asyncio.gather(*requests)
 
@@ -127,13 +128,13 @@ def test_what_may_not_be_stored_lets_nobody_wait_for_another(everywhere, private
     async def ask() -> list[httpx.Response]:
         visitor.site.gate = asyncio.Event()
         requests = [asyncio.create_task(visitor.aget()) for _ in range(5)]
-        await visitor.settle(lambda: visitor.site.calls)
+        await auntil(lambda: visitor.site.calls)
         visitor.site.gate.set()
         responses = await asyncio.gather(*requests)
         # from now on nobody waits even for the first one: all are at it together
         visitor.site.gate = asyncio.Event()
         again = [asyncio.create_task(visitor.aget()) for _ in range(5)]
-        await visitor.settle(lambda: visitor.site.calls == 10)
+        await auntil(lambda: visitor.site.calls == 10)
         visitor.site.gate.set()
         return responses + await asyncio.gather(*again)
 
@@ -185,9 +186,7 @@ def test_a_stale_page_is_served_while_a_new_one_is_made(everywhere):
 
     async def ask() -> httpx.Response:
         stale = await visitor.aget()
-        await visitor.settle(
-            lambda: visitor.site.calls == 2 and not visitor.world["default"]._flights._under_way
-        )
+        await auntil(lambda: visitor.site.calls == 2 and not visitor.world["default"]._flights._under_way)
         return stale
 
     stale = visitor.run(ask())
@@ -358,7 +357,7 @@ def test_clients_that_want_a_new_response_at_once_share_one(visit):
     async def ask() -> list[httpx.Response]:
         visitor.site.gate = asyncio.Event()
         requests = [asyncio.create_task(visitor.aget(cache_control="no-cache")) for _ in range(10)]
-        await visitor.settle(lambda: visitor.site.calls == 2)
+        await auntil(lambda: visitor.site.calls == 2)
         visitor.site.gate.set()
         return await asyncio.gather(*requests)
 
@@ -448,9 +447,9 @@ def test_a_refresh_whose_response_cannot_be_stored_leaves_nothing_behind(visit, 
             if message["type"] == "http.response.body":
                 came.append(message["body"])
             if order != "the client is served first":
-                await visitor.settle(lambda: visitor.site.calls == 2)
+                await auntil(lambda: visitor.site.calls == 2)
             if order == "it is refreshed first":
-                await asyncio.sleep(0.01)
+                await auntil(lambda: not visitor.world["default"]._flights)
 
         async def receive():
             return {"type": "http.request", "body": b"", "more_body": False}
@@ -458,8 +457,8 @@ def test_a_refresh_whose_response_cannot_be_stored_leaves_nothing_behind(visit, 
         await visitor.app({**scope, "raw_path": b"/"}, receive, send)
         if visitor.site.gate is not None:
             visitor.site.gate.set()
-        await visitor.settle(lambda: visitor.site.calls == 2)
-        await visitor.settle(lambda: len(asyncio.all_tasks()) == 1)
+        await auntil(lambda: visitor.site.calls == 2)
+        await auntil(lambda: len(asyncio.all_tasks()) == 1)
         return came
 
     assert visitor.run(ask()) == [b"hello"]
@@ -533,9 +532,10 @@ def test_what_the_application_raises_is_raised(visit):
 
 def test_a_client_that_goes_away_takes_its_request_along(visit):
     visitor = visit()
-    ended: list[str] = []
+    began, ended = asyncio.Event(), list[str]()
 
     async def slow(scope, receive, send):
+        began.set()
         try:
             await asyncio.Event().wait()
         except asyncio.CancelledError:
@@ -545,9 +545,9 @@ def test_a_client_that_goes_away_takes_its_request_along(visit):
     async def leave() -> None:
         visitor.app.app = slow
         request = asyncio.create_task(visitor.aget())
-        await asyncio.sleep(0.01)
+        await began.wait()
         request.cancel()
-        await visitor.settle(lambda: ended)
+        await auntil(lambda: ended)
 
     visitor.run(leave())
 
@@ -560,11 +560,11 @@ def test_another_client_keeps_the_run_of_one_that_has_gone(visit):
     async def leave() -> httpx.Response:
         visitor.site.gate = asyncio.Event()
         gone = asyncio.create_task(visitor.aget())
-        await visitor.settle(lambda: visitor.site.calls)
+        await auntil(lambda: visitor.site.calls)
         stays = asyncio.create_task(visitor.aget())
-        await asyncio.sleep(0.01)
+        await auntil(lambda: visitor.world["default"].stats().waits)
         gone.cancel()
-        await asyncio.sleep(0.01)
+        await asyncio.wait([gone])
         visitor.site.gate.set()
         return await stays
 

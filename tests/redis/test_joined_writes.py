@@ -17,7 +17,7 @@ import redis
 import uvloop
 from calling import answered, both_faces, one_cache, open_face
 from fake_server import Client, Command, FakeServer, honestly, in_pieces
-from waiting import PATIENCE, until
+from waiting import PATIENCE, auntil, until
 
 from layercache import BackendError, BackendTimeout, Cache, CacheClosed, Caches, CircuitOpen
 from layercache.testing import Chaos
@@ -405,7 +405,7 @@ class TestOneAnswerThatIsSlow:
                 held = asyncio.create_task(cache.aget("k0"))
                 await moments(0.05)
                 later = asyncio.create_task(cache.aget("k1"))
-                done, _ = await asyncio.wait({later}, timeout=1)
+                done, _ = await asyncio.wait({later}, timeout=5)
 
                 gate.set()
                 assert await asyncio.gather(held, later) == ["k0", "k1"]
@@ -630,7 +630,7 @@ def test_what_comes_unasked_between_calls_ends_a_loops_connection(in_a_loop: Loo
         async with fake_and_cache() as (fake, cache):
             await cache.aset_many({key: key for key in KEYS})
             fake.clients[0].say(said)
-            await moments(0.02)
+            await auntil(lambda: fake.clients[0] not in fake.connected)
 
             assert [await cache.aget(key) for key in KEYS] == KEYS
             assert len(fake.clients) == 2
@@ -905,9 +905,15 @@ class TestEnds:
             async def main() -> None:
                 world = one_cache(fake.url)
                 await world["default"].aset("k", 1)
-                fake.misbehave = silence
+                asked = threading.Event()
+
+                async def never(client: Client, command: Command, answer: bytes) -> None:
+                    asked.set()
+                    await silence(client, command, answer)
+
+                fake.misbehave = never
                 calls = [asyncio.create_task(world["default"].aget("k")) for _ in range(3)]
-                await moments(0.02)
+                await auntil(asked.is_set)
                 fake.misbehave = honestly
 
                 await world.aclose()
@@ -960,9 +966,9 @@ class TestEnds:
 
         async def main() -> None:
             async with Ends() as server:
-                world = one_cache(server.url, timeout="3s")
+                world = one_cache(server.url)
                 calls = [asyncio.create_task(world["default"].aget("k")) for _ in range(3)]
-                _, pending = await asyncio.wait(calls, timeout=2)
+                _, pending = await asyncio.wait(calls, timeout=5)
                 await world.aclose()
                 results = await asyncio.gather(*calls, return_exceptions=True)
 
