@@ -19,9 +19,10 @@ IN_CI = os.environ.get("CI") == "true"
 
 # Tests are never timed. CI judges a change, so it tries the same examples each time; new ones are looked for at
 # everybody's desk.
-hypothesis.settings.register_profile("desk", deadline=None)
-hypothesis.settings.register_profile("ci", deadline=None, derandomize=True)
-hypothesis.settings.load_profile("ci" if IN_CI else "desk")
+hypothesis.settings.register_profile(
+    "layercache", derandomize=IN_CI, deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("layercache")
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import logging
 import os
 import threading
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from waiting import until
+from waiting import until, until_collected
 
 import layercache
 from layercache import Alert, Caches, ConfigError, alerts, windows
@@ -238,9 +237,8 @@ class TestThread:
 
     def test_a_world_that_nobody_has_any_more_is_not_kept(self) -> None:
         Caches(settings(hit_rate_under=0.5))["default"].get("k")
-        gc.collect()
 
-        until(lambda: self.threads() == 0)
+        until_collected(lambda: self.threads() == 0)
 
     def test_hooks_of_the_process_are_those_of_the_default_world(
         self, monkeypatch: pytest.MonkeyPatch

@@ -140,7 +140,7 @@ class TestSharing:
         st.lists(st.integers(-9, 9) | st.text(max_size=3), max_size=3),
         st.dictionaries(st.text(max_size=3), st.integers(-9, 9)),
     )
-    @settings(deadline=None, max_examples=50)
+    @settings(max_examples=50)
     def test_any_arguments_give_the_key_of_their_own(self, args: list[Any], kwargs: dict[str, int]) -> None:
         @cached()
         def echo(*args: Any, **kwargs: Any) -> list[Any]:

@@ -191,7 +191,7 @@ class TestMakeKey:
         assert key == expected
 
     @given(calls, calls)
-    @settings(deadline=None, max_examples=300)
+    @settings(max_examples=300)
     @example(("r", ("",), {}), ("r", (), {}))
     @example(("r", ((),), {}), ("r", (("",),), {}))
     @example(("r", ([],), {}), ("r", ([""],), {}))
@@ -261,7 +261,7 @@ class TestMakeKey:
         assert make_key("f", one) == make_key("f", other)
 
     @given(calls)
-    @settings(deadline=None, max_examples=300)
+    @settings(max_examples=300)
     @example(("😀" * 500, ("가" * 119,) * 9, {"가" * 500: "가" * 120}))
     def test_the_key_is_valid_and_bounded(self, call: Any) -> None:
         resource, parts, params = call

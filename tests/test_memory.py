@@ -70,7 +70,7 @@ class TestBounds:
         keys=st.lists(st.integers(0, 15), min_size=60, max_size=60),
         eviction=st.sampled_from(POLICIES),
     )
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=60)
     def test_neither_is_ever_exceeded(self, sizes: list[int], keys: list[int], eviction: str) -> None:
         cache = world(max_entries=8, max_bytes="8KB", eviction=eviction)["default"]
 
@@ -558,7 +558,7 @@ class Exact(RuleBasedStateMachine):
 
 
 class TestExact(Exact.TestCase):  # type: ignore[misc, name-defined]
-    settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+    settings = settings(max_examples=60, stateful_step_count=40)
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from prometheus_client import CollectorRegistry
+from worlds import follow
 
 import layercache
 from layercache import Caches
@@ -15,11 +16,12 @@ SETTINGS = {
 
 
 def test_each_layer_of_each_open_cache_is_told(server_url: str) -> None:
-    far = {"type": "redis", "url": server_url, "prefix": "prometheus"}
+    far = {"type": "redis", "url": server_url, "prefix": "prometheus", "timeout": "10s"}
     settings = {**SETTINGS, "backends": {**SETTINGS["backends"], "far": far}}
     with Caches(settings) as world:
         registry = CollectorRegistry()
         registry.register(Collector(world))
+        follow(world["stock"])
         world["stock"].get_or_set("quote:AAPL", lambda: 1)
         world["stock"].get("quote:AAPL")
 
@@ -33,7 +35,9 @@ def test_each_layer_of_each_open_cache_is_told(server_url: str) -> None:
         assert sample("layercache_operation_duration_seconds_bucket", layer="", op="load", le="30.0") == 1
         assert sample("layercache_operation_duration_seconds_count", layer="far", op="read") >= 1
         assert sample("layercache_operation_duration_seconds_count", layer="m", op="read") is None
-        assert sample("layercache_requests_total", layer="far", op="write", result="done") == 1  # the fill
+        assert (
+            sample("layercache_requests_total", layer="far", op="write", result="done") == 2
+        )  # following, and the fill
         assert registry.get_sample_value("layercache_entries", {"layer": "m"}) == 1
         assert registry.get_sample_value("layercache_circuits_open", {"layer": "far"}) == 0
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import gc
 import threading
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from waiting import until
+from waiting import until, until_collected
 
 from layercache import Cache, Caches
 from layercache.core.times import BOUNDS, Histogram, Times
@@ -138,9 +137,8 @@ def test_a_world_that_nobody_has_is_not_kept_by_its_sampler() -> None:
     world = Caches(SETTINGS)
     world.windows("default")
     del world
-    gc.collect()
 
-    until(lambda: sampling() == before)
+    until_collected(lambda: sampling() == before)
 
 
 # -- times

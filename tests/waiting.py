@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import time
 from collections.abc import Callable
 from typing import TypeVar
 
-__all__ = ["PATIENCE", "auntil", "until"]
+__all__ = ["PATIENCE", "auntil", "until", "until_collected"]
 
 R = TypeVar("R")
 
@@ -23,6 +24,11 @@ def until(claim: Callable[[], R], within: float = PATIENCE) -> R:
         assert time.monotonic() < end, "it never came true"
         time.sleep(0.001)
     return claimed
+
+
+def until_collected(claim: Callable[[], object]) -> None:
+    """As `until`, of what is true once garbage is collected: another thread may have just held it for a moment."""
+    until(lambda: gc.collect() >= 0 and claim())
 
 
 async def auntil(claim: Callable[[], object], within: float = PATIENCE) -> None:

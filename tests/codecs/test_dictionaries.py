@@ -95,7 +95,6 @@ class TestSizes:
 
 class TestEncode:
     @given(payloads, dictionaries, dictionaries, st.sampled_from([1, 3, 9]))
-    @settings(deadline=None)
     def test_what_was_written_with_any_dictionary_is_read_whichever_is_current(
         self, payload: bytes, then: bytes | None, now: bytes | None, level: int
     ) -> None:
@@ -199,7 +198,6 @@ class TestDecode:
         assert caught.value.id == id
 
     @given(st.data(), payloads, dictionaries)
-    @settings(deadline=None)
     def test_altered_bytes_break_nothing(self, data: Any, payload: bytes, current: bytes | None) -> None:
         frame = stage(current, min_bytes=0).encode(payload) or payload
         changed = data.draw(altered(frame))
@@ -212,7 +210,6 @@ class TestDecode:
         assert 0 < len(back) <= 10_000
 
     @given(st.data(), dictionaries, st.integers(10_000, 20_000).map(quote))
-    @settings(deadline=None)
     def test_a_truncated_or_extended_frame_is_refused(
         self, data: Any, current: bytes | None, payload: bytes
     ) -> None:
@@ -282,7 +279,6 @@ class TestDictionaries:
         assert ours.get(ours.add(bytes(bytearray(OLD)))) is before
 
     @given(st.data())
-    @settings(deadline=None)
     def test_a_dictionary_that_was_altered_is_refused(self, data: Any) -> None:
         changed = data.draw(altered(NEW))
 
@@ -381,7 +377,7 @@ class TestTrain:
         assert size(19) < size(3)
 
     @given(st.lists(st.binary(min_size=1, max_size=60) | st.just(b"{}" * 30), min_size=20, max_size=60))
-    @settings(deadline=None, max_examples=50)
+    @settings(max_examples=50)
     def test_enough_of_whatever_it_is_gives_a_dictionary(self, samples: list[bytes]) -> None:
         samples = [*samples, bytes(800)]
 

@@ -30,7 +30,7 @@ GOLDEN = bytes.fromhex(
     "00000007eca3bcec8b9d7b227072696365223a3138392e357d75319ca6"
 )
 
-thoroughly = settings(deadline=None, max_examples=300)
+thoroughly = settings(max_examples=300)
 
 
 def signed(opening: bytes, times: bytes, head: bytes, payload: bytes) -> bytes:
@@ -49,7 +49,6 @@ def test_the_format_does_not_change_unnoticed() -> None:
 
 
 @given(frames, st.binary())
-@settings(deadline=None)
 def test_what_was_packed_comes_out(frame: Frame, key: bytes) -> None:
     assert unpack(pack(frame, key), key) == frame
 
@@ -103,7 +102,6 @@ def test_whatever_happens_to_a_frame_is_refused(data: Any, frame: Frame) -> None
 
 
 @given(frames, frames, st.binary(), st.binary())
-@settings(deadline=None)
 def test_frames_that_changed_places_are_refused(one: Frame, other: Frame, here: bytes, there: bytes) -> None:
     assume(here != there)
 
@@ -180,7 +178,6 @@ def test_a_writer_with_the_format_wrong_is_refused_or_read_but_never_breaks_the_
 
 
 @given(frames, moments, ends, ends)
-@settings(deadline=None)
 def test_a_store_can_move_the_times_in_place(
     frame: Frame, created_at: float, fresh_until: float, dead_at: float
 ) -> None:
@@ -193,7 +190,6 @@ def test_a_store_can_move_the_times_in_place(
 
 
 @given(frames, st.binary(min_size=1, max_size=40), st.binary(min_size=1, max_size=40))
-@settings(deadline=None)
 def test_a_frame_is_refused_under_any_other_key(frame: Frame, here: bytes, there: bytes) -> None:
     assume(here != there)
     for payload in (frame.payload, b"7"):  # with this one head and payload are as long as the times
@@ -231,7 +227,6 @@ def test_more_tags_than_a_frame_has_room_for_are_refused() -> None:
 
 
 @given(frames)
-@settings(deadline=None)
 def test_the_stamps_can_be_read_without_the_payload(frame: Frame) -> None:
     packed = pack(frame, KEY)
 

@@ -42,7 +42,7 @@ values = st.recursive(scalars, lambda items: st.lists(items) | st.dictionaries(t
 
 class TestRoundTrip:
     @given(values)
-    @settings(deadline=None, max_examples=300)
+    @settings(max_examples=300)
     @example(-0.0)
     @example([2**64 - 1, -(2**63), 2.0**63, 1e308, 5e-324, 1.0, 0.1 + 0.2])
     @example({"": None, "null": "null", "\0\u2028\uffff😀": ["\ud7ff\ue000"]})
@@ -312,7 +312,7 @@ class TestRefusal:
             max_leaves=12,
         )
     )
-    @settings(deadline=None, max_examples=300)
+    @settings(max_examples=300)
     def test_it_is_carried_as_it_is_or_refused_with_nothing_but_an_encode_error(self, value: Any) -> None:
         try:
             payload = JSON.dumps(value)
@@ -328,7 +328,6 @@ class TestRefusal:
     @example(b"\xff")
     @example(b"[" * 100_000)
     @example(b"1" * 5000)
-    @settings(deadline=None)
     def test_what_is_no_json_is_refused_with_nothing_but_a_decode_error(self, payload: bytes) -> None:
         try:
             JSON.loads(payload)
@@ -396,7 +395,6 @@ class TestNormalForm:
         assert form.encode("text") == (b'"text"', "text")
 
     @given(values)
-    @settings(deadline=None)
     def test_what_is_kept_reads_as_its_payload_does(self, value: Any) -> None:
         form = NormalForm(JSON)
         payload, shared = form.encode(value)

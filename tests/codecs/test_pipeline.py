@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import zstandard
 from altering import altered, ends, moments, stamps
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from layercache.codecs.encrypt import EncryptOptions, EncryptStage
@@ -96,7 +96,6 @@ entries = st.builds(Entry, payloads, st.just(MISSING), moments, ends, ends, stam
 class TestRoundTrip:
     @pytest.mark.parametrize("codecs", CODECS + SEALED)
     @given(entries)
-    @settings(deadline=None)
     def test_what_was_encoded_comes_out(self, codecs: str, entry: Entry) -> None:
         codec = pipeline(codecs, min_bytes=64)
 
@@ -162,7 +161,6 @@ class TestRoundTrip:
 class TestWhatIsNotOurs:
     @pytest.mark.parametrize("codecs", CODECS + SEALED)
     @given(st.data(), entries)
-    @settings(deadline=None)
     def test_whatever_happened_to_a_frame_it_is_refused_or_the_same_entry(
         self, codecs: str, data: Any, entry: Entry
     ) -> None:
@@ -178,7 +176,6 @@ class TestWhatIsNotOurs:
 
     @pytest.mark.parametrize("codecs", CODECS + SEALED)
     @given(st.data(), entries)
-    @settings(deadline=None)
     def test_a_sound_frame_around_an_altered_payload_breaks_nothing(
         self, codecs: str, data: Any, entry: Entry
     ) -> None:
@@ -198,7 +195,6 @@ class TestWhatIsNotOurs:
         st.binary(max_size=300),
         st.sampled_from([("json", "zstd"), ("json", "gzip"), ("json", "gzip", "zstd")]),
     )
-    @settings(deadline=None)
     def test_a_payload_that_no_stage_made_is_refused(self, payload: bytes, stages: tuple[str, ...]) -> None:
         frame = pack(Frame(stages, 1.0, 2.0, 3.0, (), payload), KEY)
 

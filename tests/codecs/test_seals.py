@@ -79,7 +79,7 @@ def entry_of(value: Any) -> Entry:
 class TestASeal:
     @both
     @given(st.binary(max_size=300), st.binary(max_size=60))
-    @settings(deadline=None, max_examples=50)
+    @settings(max_examples=50)
     def test_what_was_sealed_is_unsealed_in_its_place(self, seal: Any, payload: bytes, place: bytes) -> None:
         one = seal(NEW)
 
@@ -87,7 +87,7 @@ class TestASeal:
 
     @both
     @given(st.data(), st.binary(max_size=100), st.binary(max_size=40))
-    @settings(deadline=None, max_examples=60)
+    @settings(max_examples=60)
     def test_what_is_altered_is_refused(self, seal: Any, data: Any, payload: bytes, place: bytes) -> None:
         one = seal(NEW, OLD)
         sealed = one.seal(payload, place)
@@ -99,7 +99,7 @@ class TestASeal:
 
     @both
     @given(st.data(), st.binary(max_size=60), st.binary(max_size=60))
-    @settings(deadline=None, max_examples=60)
+    @settings(max_examples=60)
     def test_no_place_can_pass_for_another(self, seal: Any, data: Any, payload: bytes, place: bytes) -> None:
         """Nor a piece of one for a piece of the payload."""
         one = seal(NEW)
@@ -210,12 +210,12 @@ class TestSealKeys:
 
 class TestTheWholeFrame:
     @given(frames, st.binary(max_size=30))
-    @settings(deadline=None, max_examples=50)
+    @settings(max_examples=50)
     def test_a_reader_binds_what_the_writer_bound(self, frame: Frame, key: bytes) -> None:
         assert sealed_with(pack(frame, key), key) == sealed_with_parts(frame, key)
 
     @given(frames, frames, st.binary(max_size=30), st.binary(max_size=30))
-    @settings(deadline=None, max_examples=50)
+    @settings(max_examples=50)
     def test_frames_that_differ_but_in_the_payload_are_bound_to_different_things(
         self, one: Frame, other: Frame, key: bytes, other_key: bytes
     ) -> None:

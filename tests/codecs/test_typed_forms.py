@@ -204,7 +204,7 @@ LAWS: list[tuple[Any, st.SearchStrategy[Any]]] = [
 class TestRoundTrip:
     @pytest.mark.parametrize(("type_", "values"), LAWS, ids=lambda each: str(each)[:40])
     @given(st.data())
-    @settings(deadline=None, max_examples=30)
+    @settings(max_examples=30)
     def test_what_comes_back_equals_what_went_in(
         self, type_: Any, values: st.SearchStrategy[Any], data: Any
     ) -> None:
@@ -481,7 +481,7 @@ class TestPayloadsOfAnotherShape:
             max_leaves=6,
         )
     )
-    @settings(deadline=None, max_examples=50)
+    @settings(max_examples=50)
     def test_any_json_is_a_value_of_the_type_or_a_decode_error(self, type_: Any, value: Any) -> None:
         try:
             payload = JSON.dumps(value)

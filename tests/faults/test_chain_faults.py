@@ -122,9 +122,9 @@ FAULTS: dict[str, Fault] = {
 
 
 @contextmanager
-def both_faces_of(url: str) -> Iterator[tuple[Cache[Any], list[Face]]]:
+def both_faces_of(url: str, **options: str) -> Iterator[tuple[Cache[Any], list[Face]]]:
     with asyncio.Runner() as runner:
-        world = Caches(settings(url))
+        world = Caches(settings(url, **options))
         cache = world["default"]
         try:
             yield cache, [Face(cache, None), Face(cache, runner)]
@@ -181,7 +181,7 @@ def test_only_the_first_call_pays_and_it_is_logged_once(
         loads.append(1)
         return "loaded"
 
-    with both_faces_of(chaos.url) as (cache, faces):
+    with both_faces_of(chaos.url, timeout="1s") as (cache, faces):  # by when the proxy has seen the request
         for face in faces:
             face.set("known", 1, tags=["t"])
         with FAULTS[fault](own_server, chaos):

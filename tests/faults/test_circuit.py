@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import os
 import signal
@@ -17,7 +16,7 @@ import pytest
 from calling import answered, both_faces, one_cache, open_face
 from face import Face
 from fake_server import Client, Command, FakeServer, honestly
-from waiting import auntil, until
+from waiting import auntil, until, until_collected
 
 from layercache import BackendError, BackendTimeout, Caches, CircuitOpen
 from layercache.testing import ValkeyServer
@@ -588,9 +587,8 @@ class TestEnd:
         assert probing()
 
         worlds.clear()
-        gc.collect()
 
-        until(lambda: not probing())
+        until_collected(lambda: not probing())
 
     def test_one_that_has_closed_leaves_no_thread(self, own_server: ValkeyServer) -> None:
         with open_face("sync", own_server.url, timeout=TIMEOUT) as face:

@@ -29,7 +29,7 @@ def settings(url: str, **far: Any) -> dict[str, Any]:
     return {
         "backends": {
             "near": {"type": "memory"},
-            "far": {"type": "redis", "url": url, "prefix": "f", "timeout": "250ms", **far},
+            "far": {"type": "redis", "url": url, "prefix": "f", "timeout": "500ms", **far},
             "both": {"type": "chain", "layers": ["near", "far"]},
         },
         "caches": {"default": {"backend": "far", "ttl": 60}, "chained": {"backend": "both", "ttl": 60}},
@@ -552,7 +552,7 @@ class TestCluster:
     def test_tasks_that_set_in_the_same_turn_fail_each_for_itself(
         self, cluster: ValkeyCluster, victim: ValkeyServer, prefix: str
     ) -> None:
-        with Caches(settings(cluster.url, prefix=prefix)) as world:
+        with Caches(settings(cluster.url, prefix=prefix, timeout="1s")) as world:
             cache = world["default"]
             cache.set_many({f"k{number}": number for number in range(60)})
             lost, others = shares(cluster, prefix, victim)

@@ -36,7 +36,7 @@ class Program:
         self._process.kill()
         self._process.communicate()
 
-    def ended(self, within: float = 20.0) -> tuple[int, str, str]:
+    def ended(self, within: float = 60.0) -> tuple[int, str, str]:
         """What it ended with, by itself: its code, and what it said on standard output and standard error."""
         said, complained = self._process.communicate(timeout=within)
         return self._process.returncode, said, complained

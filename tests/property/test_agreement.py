@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import pytest
 import redis
-from hypothesis import HealthCheck, settings
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -297,7 +297,5 @@ def test_all_backends_agree_with_the_model(server: redis.Redis, server_url: str)
         settings=settings(
             max_examples=60,
             stateful_step_count=30,
-            deadline=None,
-            suppress_health_check=[HealthCheck.too_slow],
         ),
     )

@@ -155,7 +155,7 @@ INTS = st.integers(-(2**63), 2**64 - 1) | st.integers(-3, 3) | st.integers(-(2**
 @example(number=2**63 - 1, delta=1, typed=False)
 @example(number=2**64 - 1, delta=1, typed=False)
 @example(number=-(2**63), delta=-1, typed=False)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_the_sum_is_exact_or_refused(counting: Cache[Any], number: int, delta: int, typed: bool) -> None:
     cache = counting.typed(int) if typed else counting
     cache.set("n", number)
@@ -359,7 +359,7 @@ class TestAltered:
         assert counter.cache.get("another") == self.NUMBER
 
     @given(st.binary(max_size=80))
-    @settings(max_examples=30, deadline=None)
+    @settings(max_examples=30)
     def test_nor_is_anything_else(self, foreign: bytes) -> None:
         self.is_not_counted(*self.outside, foreign)
 

@@ -264,7 +264,7 @@ def test_a_frame_that_was_altered_anywhere_is_a_miss_to_all(
 
 
 @given(data=st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_whatever_happens_to_a_frame_it_is_the_value_or_a_miss(
     server: redis.Redis, server_url: str, data: st.DataObject
 ) -> None:
@@ -471,7 +471,7 @@ def all_names(prefix: str, cache: str, words: list[str]) -> dict[bytes, tuple[An
 @example(ones=("p", "%log"), others=("p", "c"), words=["k"], other_words=["k"])
 @example(ones=("p", "%marks"), others=("p", "c"), words=["c"], other_words=["k"])
 @example(ones=("p%3Ac", "k"), others=("p:c", "k"), words=["k"], other_words=["k"])
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_no_two_things_have_one_name(
     ones: tuple[str, str], others: tuple[str, str], words: list[str], other_words: list[str]
 ) -> None:
@@ -494,7 +494,7 @@ def test_no_two_things_have_one_name(
 
 
 @given(prefix=WORDS, cache=WORDS, word=WORDS)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_a_value_is_in_one_slot_with_its_lease(prefix: str, cache: str, word: str) -> None:
     names = Names(prefix, cache)
     value = names.value(word)
@@ -508,7 +508,7 @@ def test_a_value_is_in_one_slot_with_its_lease(prefix: str, cache: str, word: st
     prefixes=st.lists(WORDS, min_size=2, max_size=2, unique=True),
     keys=st.lists(WORDS, min_size=1, max_size=3, unique=True),
 )
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_nothing_one_application_does_is_seen_by_another(
     server_url: str, prefixes: list[str], keys: list[str]
 ) -> None:

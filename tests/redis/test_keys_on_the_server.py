@@ -56,7 +56,7 @@ def test_every_key_has_an_end_unless_none_was_asked_for(
     prefixes=st.lists(PREFIXES, min_size=2, max_size=2, unique=True),
     key=st.sampled_from(["k", "a:b", "*", "{x}", "a\nb", "c:k"]),
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_two_applications_never_see_count_or_clear_each_others_keys(
     server_url: str, prefixes: list[str], key: str
 ) -> None:

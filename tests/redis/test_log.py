@@ -368,7 +368,7 @@ ANY_TEXT = st.text(
     keys=st.lists(ANY_TEXT, min_size=1, max_size=8, unique=True),
     tags=st.lists(ANY_TEXT, max_size=3, unique=True),
 )
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_keys_and_tags_arrive_as_they_were_given(
     odd: tuple[Far, News], keys: list[str], tags: list[str]
 ) -> None:

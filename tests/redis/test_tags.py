@@ -144,7 +144,7 @@ def pair(open_cache: Opener) -> list[Far]:
     return [Far(open_cache()).stop_following() for _ in range(2)]
 
 
-@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=120, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(acts=ACTS)
 def test_whatever_is_evicted_and_when_a_read_finds_what_is_true_or_nothing(
     pair: list[Far], server: redis.Redis, acts: list[tuple[str, str, bool]]

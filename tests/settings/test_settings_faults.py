@@ -8,7 +8,7 @@ from datetime import date, timedelta
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from layercache import Caches, ConfigError
@@ -623,7 +623,7 @@ def makes_sense(found: Settings | ConfigError) -> bool:
     return bool(str(found)) and (isinstance(found, Settings) or found.faults != ())
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=300)
 @example({"backends": {"b": {"type": "memory", "codecs": []}}}, None)
 @example({"backends": {"b": {"type": "memory", "max_ttl": 10**400}}}, None)
 @example({"backends": {"b": {"type": "chain", "layers": 5}}, "caches": {"default": {"backend": "b"}}}, None)
@@ -639,7 +639,7 @@ def test_any_mapping_makes_settings_or_a_config_error(mapping, environment):
     assert makes_sense(outcome(mapping, environment))
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=150)
 @given(
     st.dictionaries(
         st.one_of(

@@ -178,7 +178,7 @@ def real(server_url: str) -> Iterator[redis.Redis]:
 
 
 @given(acts=_ACTS)
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_the_model_answers_as_a_real_server_does(real: redis.Redis, acts: list[Any]) -> None:
     both = Both(real)
 
