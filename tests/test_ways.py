@@ -11,7 +11,7 @@ from types import FrameType
 from typing import Any
 
 import pytest
-from calling import until
+from waiting import until
 
 from layercache import Cache, Caches
 from layercache.testing.server import ValkeyServer
