@@ -9,23 +9,31 @@ from typing import Any
 from layercache import Cache
 
 
-class Face:
-    """Calls a verb of a cache on one of its faces."""
+class Twins:
+    """Calls an operation of `target` either plainly or, given a runner, through its async twin."""
 
-    def __init__(self, cache: Cache[Any], runner: asyncio.Runner | None) -> None:
-        self.cache, self.runner = cache, runner
+    def __init__(self, target: Any, runner: asyncio.Runner | None) -> None:
+        self._target, self.runner = target, runner
 
-    def __getattr__(self, verb: str) -> Callable[..., Any]:
+    def __getattr__(self, operation: str) -> Callable[..., Any]:
         def call(*args: Any, **kwargs: Any) -> Any:
             if self.runner is None:
-                return getattr(self.cache, verb)(*args, **kwargs)
+                return getattr(self._target, operation)(*args, **kwargs)
 
             async def acall() -> Any:
-                return await getattr(self.cache, f"a{verb}")(*args, **kwargs)
+                return await getattr(self._target, f"a{operation}")(*args, **kwargs)
 
             return self.runner.run(acall())
 
         return call
+
+
+class Face(Twins):
+    """Calls a verb of a cache on one of its faces."""
+
+    def __init__(self, cache: Cache[Any], runner: asyncio.Runner | None) -> None:
+        super().__init__(cache, runner)
+        self.cache = cache
 
     def typed(self, type_: Any) -> Face:
         return Face(self.cache.typed(type_), self.runner)

@@ -11,6 +11,7 @@ from contextlib import contextmanager, nullcontext
 from typing import Any, TypeVar
 
 import redis
+from face import Face, Twins
 from waiting import until
 
 from layercache import Cache
@@ -27,27 +28,8 @@ FACES = ("sync", "async")
 R = TypeVar("R")
 
 
-class Face:
-    """Calls an operation either plainly or through its async twin."""
-
-    def __init__(self, target: Any, runner: asyncio.Runner | None) -> None:
-        self._target, self._runner = target, runner
-
-    def __getattr__(self, operation: str) -> Callable[..., Any]:
-        def call(*args: Any, **kwargs: Any) -> Any:
-            if self._runner is None:
-                return getattr(self._target, operation)(*args, **kwargs)
-
-            async def acall() -> Any:
-                return await getattr(self._target, f"a{operation}")(*args, **kwargs)
-
-            return self._runner.run(acall())
-
-        return call
-
-
-class Leasing(Face):
-    """The same of a key space, and its leases of one key at a time."""
+class Leasing(Twins):
+    """The operations of a key space, and its leases of one key at a time."""
 
     def lease(
         self, key: str, token: bytes, seconds: float, after: float = 0.0, tags: Sequence[str] = ()
