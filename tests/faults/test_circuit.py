@@ -438,7 +438,7 @@ class TestWhatIsNoOutage:
             client.say(answer)
 
         errors, openings, asked = list[BaseException](), list[int](), threading.Event()
-        with FakeServer() as fake, one_cache(fake.url, timeout="1s") as world:
+        with FakeServer() as fake, one_cache(fake.url, timeout="2s") as world:
             cache = world["default"]
             cache.set("k", 1)
             fake.misbehave = misbehave
