@@ -78,8 +78,9 @@ docs: .venv/ready
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	touch .venv/ready
 
+# All of them, one after the other, into benchmarks/RESULTS.md; `make bench BENCH="hits far"` makes only these anew.
 bench: .venv-bench/ready
-	cd benchmarks && for script in hits memory hitratio misses herd far outage coherence scale curve metrics django_cache; do ../.venv-bench/bin/python $$script.py; done
+	.venv-bench/bin/python benchmarks/results.py $(BENCH)
 
 .venv-bench/ready: .venv/ready benchmarks/peers.txt
 	$(PYTHON) -m venv .venv-bench

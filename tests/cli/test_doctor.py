@@ -19,8 +19,8 @@ from typing import Any
 
 import pytest
 import trustme
-from calling import until
 from operating import COMMAND, far, run, write_settings
+from waiting import until
 
 from layercache import BackendError, Caches
 from layercache.spi import Finding

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 import quotes
-from calling import until
 from operating import far, run, write_settings
+from waiting import until
 
 from layercache import Caches
 from layercache.options import StageOptions
