@@ -10,6 +10,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from pages import commands, is_shown, saved
 
 ROOT = Path(__file__).parent.parent
 pytestmark = pytest.mark.slow
@@ -102,6 +103,28 @@ def test_the_wheel_works_in_a_clean_environment(built: Path, tmp_path: Path, ser
     assert (without.returncode, "layercache-framework[cli]" in without.stderr) == (1, True)
     run(python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *_pins("typer", "rich"))
     assert "caches.default.ttl" in run(command, "check", cwd=elsewhere)
+
+
+def test_the_backend_of_the_guide_is_a_package_that_works(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    guide = (ROOT / "docs" / "writing-a-backend.md").read_text(encoding="utf-8")
+    files = saved(guide)
+    assert files.keys() == {"shelf.py", "pyproject.toml", "settings.toml", "test_shelf.py"}
+    for name, content in files.items():
+        (tmp_path / name).write_text(content, encoding="utf-8")
+    installed = tmp_path / "installed"
+    python = Path(sys.executable)
+
+    run(python, "-m", "build", "--no-isolation", "--wheel", tmp_path)
+    (wheel,) = (tmp_path / "dist").glob("layercache_shelf-*.whl")
+    run(python, "-m", "pip", "install", "--quiet", "--no-index", "--no-deps", "--target", installed, wheel)
+    monkeypatch.setenv("PYTHONPATH", str(installed))
+
+    for command, expected in commands(guide):
+        words = command.replace("layercache ", f"{python.parent / 'layercache'} ")
+        assert is_shown(expected, run("bash", "-c", words, cwd=tmp_path))
+    assert "passed" in run(python, "-m", "pytest", "-p", "no:valkey", "-p", "no:schemathesis", cwd=tmp_path)
 
 
 def _pins(*names: str) -> list[str]:

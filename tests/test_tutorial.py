@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import socket
 import subprocess
@@ -11,10 +10,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from consoles import commands, is_shown
+from pages import commands, is_shown, saved
 
 PAGE = Path(__file__).parent.parent / "docs" / "tutorial.md"
-SAVED = re.compile(r"^Save this as `(.+?)`.*\n\n```\w+\n((?s:.*?))^```$", re.MULTILINE)
 NOBODY = "redis://127.0.0.1:1/0"  # as where no server listens, whatever there is on this machine
 
 # A service in the background is ready when it answers. Each command ends with a line of its own.
@@ -29,9 +27,10 @@ pytestmark = [
 
 def test_the_tutorial_works_as_it_is_written(tmp_path: Path) -> None:
     text = PAGE.read_text(encoding="utf-8")
-    for name, content in SAVED.findall(text):
+    files = saved(text)
+    assert files.keys() == {"settings.toml", "app.py"}
+    for name, content in files.items():
         (tmp_path / name).write_text(content, encoding="utf-8")
-    assert {path.name for path in tmp_path.iterdir()} == {"settings.toml", "app.py"}
     shown = list(commands(text))
 
     printed = typed([command for command, _ in shown], tmp_path)

@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from consoles import commands, is_shown
+from pages import commands, is_shown
 from serving import serving
 
 from layercache import Caches

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 import typer.main
-from consoles import commands, is_shown
 from operating import run
+from pages import commands, is_shown
 from serving import serving
 
 from layercache import Caches

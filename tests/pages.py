@@ -1,17 +1,23 @@
-"""What a page shows of a terminal, in its blocks ```console: commands after `$ `, each with what it prints."""
+"""What a page has its reader do: files to save, and commands to type, each with what it prints."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
 
-__all__ = ["commands", "is_shown"]
+__all__ = ["commands", "is_shown", "saved"]
 
+FILE = re.compile(r"Save this as `(.+?)`.*\n\n```\w+\n((?s:.*?))^```$", re.MULTILINE)
 BLOCK = re.compile(r"^```console\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 
 
+def saved(text: str) -> dict[str, str]:
+    """Return the files that the page says to save, by name."""
+    return dict(FILE.findall(text))
+
+
 def commands(text: str) -> Iterator[tuple[str, str]]:
-    """Yield each command of the page with the output that follows it, in their order."""
+    """Yield each command after `$ ` in a block ```console, with the output that follows it, in their order."""
     for block in BLOCK.findall(text):
         for part in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
             command, _, expected = part.partition("\n")
