@@ -14,6 +14,7 @@ from pydantic import StringConstraints
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+import layercache.admin
 from layercache import Cache, cached
 from layercache.integrations.fastapi import cache, lifespan
 from stock_api.market import MarketUnavailable, UnknownSymbol, chosen_market
@@ -48,6 +49,7 @@ async def open_market(_: FastAPI) -> AsyncGenerator[None]:
 
 app = FastAPI(title="stock_api", lifespan=lifespan("stock", around=open_market))
 app.add_middleware(WorkerHeader)
+app.include_router(layercache.admin.router(), prefix="/cache")  # for this machine only, as there is no token
 
 
 @app.get("/quotes/{symbol}")

@@ -44,7 +44,7 @@ class Fleet:
 
 
 @contextmanager
-def fleet(latency: str = "2.0-3.0", market: str = "local") -> Generator[Fleet]:
+def fleet(latency: str = "2.0-3.0", market: str = "local", workers: int = WORKERS) -> Generator[Fleet]:
     """Start everything, yield it once it answers, and end it whatever happens meanwhile.
 
     Raises `FleetError` when something does not come up.
@@ -55,18 +55,24 @@ def fleet(latency: str = "2.0-3.0", market: str = "local") -> Generator[Fleet]:
         stack.callback(_stop, valkey)  # first: an interrupt may come while it starts
         valkey.start()
         upstream = stack.enter_context(Service("upstream", folder, UPSTREAM_LATENCY=latency))
-        api = Service(
-            "app",
-            folder,
-            workers=WORKERS,
-            STOCK_MARKET=market,
-            STOCK_UPSTREAM=upstream.url,
-            LAYERCACHE_ENV="production",
-            REDIS_HOST="127.0.0.1",
-            REDIS_PORT=str(valkey.port),
-        )
-        stack.enter_context(api)
+        api = stack.enter_context(host(folder, upstream.url, valkey, workers, market))
         yield Fleet(api.url, upstream.url, valkey, api.pids)
+
+
+def host(
+    folder: Path, upstream: str, valkey: ValkeyServer, workers: int = 1, market: str = "local"
+) -> "Service":
+    """Return a service of so many API workers that share a port, in front of a market and a Valkey."""
+    return Service(
+        "app",
+        folder,
+        workers=workers,
+        STOCK_MARKET=market,
+        STOCK_UPSTREAM=upstream,
+        LAYERCACHE_ENV="production",
+        REDIS_HOST="127.0.0.1",
+        REDIS_PORT=str(valkey.port),
+    )
 
 
 class Service:

@@ -28,6 +28,7 @@ def _welcome(running: Fleet) -> str:
     workers = " and ".join(map(str, sorted(running.workers)))
     return f"""\
 the API        {running.api}   workers {workers}; docs at /docs
+the dashboard  {running.api}/cache/dashboard   what the caches of one worker do
 slow market    {running.upstream}   2-3 s an answer; how many, at /calls
 Valkey         {running.valkey.url}
 

@@ -23,6 +23,7 @@ def main() -> None:
         app,
         loop="asyncio",  # what the demo's numbers were made on; left out, it would be uvloop wherever that is installed
         log_level="warning",
+        proxy_headers=False,  # nobody is in front of it, so who asks for /cache is who connects
         timeout_keep_alive=_KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=_SECONDS_TO_FINISH,
     )
