@@ -4,7 +4,7 @@ BIN := .venv/bin
 # a process for each core; each has a server of its own
 PARALLEL := -n auto --dist worksteal
 
-.PHONY: demo serve test quick check redis-lane older-lane lint types docs bench lock clean
+.PHONY: demo serve test quick check redis-lane older-lane lint types docs dist bench lock clean
 
 demo: .venv/ready
 	cd examples && ../$(BIN)/python -m stock_api.demo $(DEMO)
@@ -70,6 +70,15 @@ docs: .venv/ready
 	$(BIN)/python docs/tables.py
 	NO_MKDOCS_2_WARNING=true $(BIN)/mkdocs build --strict
 
+# sdist and wheel, in dist, as an index would take them.
+dist: .venv/ready
+	rm -f dist/layercache_framework-*
+	$(BIN)/python -m build --no-isolation
+	$(PYTHON) -m venv .venv-dist
+	.venv-dist/bin/python -m pip install --quiet --disable-pip-version-check twine
+	.venv-dist/bin/twine check --strict dist/layercache_framework-*
+	rm -rf .venv-dist
+
 # The pins are exact and hashed; the project itself is editable, so it comes without dependencies.
 .venv/ready: constraints.txt pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "layercache needs Python 3.11 or newer")'
@@ -98,4 +107,4 @@ lock:
 	rm -rf .venv-lock
 
 clean:
-	rm -rf .venv .venv-bench .servers dist
+	rm -rf .venv .venv-bench .venv-dist .venv-lock .servers dist
