@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import tarfile
@@ -10,7 +11,10 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from packaging.metadata import Metadata
 from pages import commands, is_shown, saved
+
+import layercache
 
 ROOT = Path(__file__).parent.parent
 pytestmark = pytest.mark.slow
@@ -52,6 +56,17 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def sdist(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder that the sdist unpacks to."""
+    (archive,) = built.glob("*.tar.gz")
+    folder = tmp_path_factory.mktemp("sdist")
+    with tarfile.open(archive) as opened:
+        opened.extractall(folder, filter="data")
+    (top,) = folder.iterdir()
+    return top
+
+
 def test_the_wheel_holds_the_packages_and_nothing_else(built: Path) -> None:
     (wheel,) = built.glob("*.whl")
     assert wheel.name.startswith("layercache_framework-")
@@ -66,18 +81,46 @@ def test_the_wheel_holds_the_packages_and_nothing_else(built: Path) -> None:
         "layercache_null",
         "layercache_redis",
     }
-    assert "layercache/py.typed" in names
+    assert {f"{package}/py.typed" for package in tops} <= set(names)
     assert "layercache_redis/scripts/swap.lua" in names
     assert not [name for name in names if name.endswith((".pyc", ".toml"))]
 
 
-def test_the_sdist_holds_what_the_tests_need(built: Path) -> None:
-    (sdist,) = built.glob("*.tar.gz")
+def test_the_wheel_says_what_it_is(built: Path) -> None:
+    (wheel,) = built.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
+        told = Metadata.from_email(archive.read(name), validate=True)
 
-    with tarfile.open(sdist) as archive:
-        names = {name.split("/", 1)[1] for name in archive.getnames() if "/" in name}
+    assert (told.name, str(told.version)) == ("layercache-framework", layercache.__version__)
+    assert (told.license_expression, told.license_files) == ("Apache-2.0", ["LICENSE"])
+    assert told.description_content_type == "text/markdown"
+    assert told.description == (ROOT / "README.md").read_text(encoding="utf-8")
+    assert f"## {told.version} - " in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
 
-    assert {"pyproject.toml", "README.md", "settings.toml", "constraints.txt", "tests/conftest.py"} <= names
+
+def test_the_sdist_holds_what_the_tests_need_and_what_the_readme_shows(sdist: Path) -> None:
+    needed = ["pyproject.toml", "settings.toml", "constraints.txt", "tests/conftest.py", "docs/dashboard.png"]
+    readme = (sdist / "README.md").read_text(encoding="utf-8")
+    links = [link for link in re.findall(r"\]\(([^)#]+)", readme) if "://" not in link]
+
+    assert [path for path in needed + links if not (sdist / path).exists()] == []
+
+
+def test_the_sdist_gives_the_wheel_that_the_checkout_gives(built: Path, tmp_path: Path) -> None:
+    (of_sdist,) = built.glob(
+        "*.whl"
+    )  # `build` makes the wheel from the sdist, unless told to make a wheel alone
+
+    run(sys.executable, "-m", "build", "--no-isolation", "--wheel", "--outdir", tmp_path, ROOT)
+
+    (of_checkout,) = tmp_path.glob("*.whl")
+    assert contents(of_checkout) == contents(of_sdist)
+
+
+def contents(wheel: Path) -> dict[str, bytes]:
+    with zipfile.ZipFile(wheel) as archive:
+        return {name: archive.read(name) for name in archive.namelist()}
 
 
 def test_the_wheel_works_in_a_clean_environment(built: Path, tmp_path: Path, server_url: str) -> None:
