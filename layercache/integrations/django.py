@@ -167,6 +167,9 @@ class LayerCacheBackend(BaseCache):
     async def aclear(self) -> None:
         await self.layercache.aclear()
 
+    async def aclose(self, **kwargs: Any) -> None:
+        """Do nothing, as `close`; Django 6.1 would go to a thread for that."""
+
     # -- loading: one caller at a time, where Django has them all compute the value
 
     def get_or_set(
