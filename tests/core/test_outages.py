@@ -280,6 +280,17 @@ class TestOwing:
         assert [chain.value(f"k{number}") for number in range(10)] == [None] * 10
         assert [record.levelname for record in caplog.records if "cleared" in record.message] == ["WARNING"]
 
+    def test_one_holds_as_many_keys_and_tags_together_as_it_may(self) -> None:
+        chain = Chain(most=3)
+
+        chain.outbox.owe(Owed(keys=["k", "l"], tags=["t"]))
+        assert (len(chain.outbox), chain.outbox.overflows) == (3, 0)
+        assert not chain.outbox.owes(["anything"])
+
+        chain.outbox.owe(Owed(keys=["m", "n"]))
+        assert (len(chain.outbox), chain.outbox.overflows) == (1, 1)
+        assert chain.outbox.owes(["anything"])
+
     def test_what_fails_to_be_delivered_stays_owed(self) -> None:
         chain = Chain()
         chain.cut()
