@@ -206,6 +206,28 @@ class TestLeavers:
             world.assert_nothing_is_left(order.steps)
         assert given_up > 0
 
+    def test_it_is_given_up_once_whoever_boards_and_leaves_while_it_ends(self) -> None:
+        flights, given_up = Flights(Lock(), get_ident), []
+        flight, _ = flights.board("k", Plan())
+        flight.party.give_up = lambda: given_up.append("k")
+
+        for _ in range(2):
+            flights.leave(flight, goes_on=False)
+            assert flights.board("k", Plan()) == (flight, False)
+
+        assert given_up == ["k"]
+
+    def test_one_that_goes_on_is_not_given_up_by_who_leaves_it_later(self) -> None:
+        flights, given_up = Flights(Lock(), get_ident), []
+        flight, _ = flights.board("k", Plan())
+        flights.board("k", Plan())
+        flight.party.give_up = lambda: given_up.append("k")
+
+        flights.leave(flight, goes_on=True)
+        flights.leave(flight, goes_on=False)
+
+        assert given_up == []
+
     def test_a_holder_in_another_process_that_is_killed_strands_nobody(self) -> None:
         for world, order in orders(
             "leases",
