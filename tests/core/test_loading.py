@@ -472,6 +472,20 @@ class TestNesting:
             assert world.begun == 1
             world.assert_nothing_is_left(order.steps)
 
+    def test_each_loader_is_told_of_its_own_load_and_not_of_the_one_around_it(self) -> None:
+        def callers(world: World, port: StepPort) -> Any:
+            def inner() -> str:
+                return current_load().key
+
+            async def outer() -> list[str]:
+                return [await world.get_or_set(port, inner, key="inner"), current_load().key]
+
+            return [world.get_or_set(port, outer, key="outer")]
+
+        for world, order in orders("memory", callers):
+            assert order.results == [["inner", "outer"]], order.steps
+            world.assert_nothing_is_left(order.steps)
+
     def test_a_loader_that_asks_for_its_own_key_is_told(self) -> None:
         def callers(world: World, port: StepPort) -> Any:
             async def own() -> Any:
