@@ -4,7 +4,7 @@ BIN := .venv/bin
 # a process for each core; each has a server of its own
 PARALLEL := -n auto --dist worksteal
 
-.PHONY: demo serve test quick check redis-lane older-lane lint types docs dist bench lock clean
+.PHONY: demo serve test quick coverage check redis-lane older-lane lint types docs dist bench lock clean
 
 demo: .venv/ready
 	cd examples && ../$(BIN)/python -m stock_api.demo $(DEMO)
@@ -17,6 +17,13 @@ test: .venv/ready
 
 quick: .venv/ready
 	$(BIN)/python -m pytest $(PARALLEL) -m "not slow"
+
+# By branch, in every process that the tests start; fails under the share that pyproject.toml names.
+coverage: .venv/ready
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest $(PARALLEL)
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
 
 # The docs after the tests, which see whether the tables that `make docs` writes are current.
 check: lint types test docs
