@@ -598,7 +598,7 @@ class BackendContract:
         sight = space.explain("k")
 
         assert near is None or near.hits() == hits
-        assert sight.entry.fresh_until == pytest.approx(made.fresh_until, abs=0.01)
+        assert sight.entry.fresh_until == pytest.approx(made.fresh_until, abs=_AHEAD)
         assert sight.entry.left(backend.now()) == pytest.approx(60.0, abs=_AHEAD)
         assert {tag.tag for tag in sight.tags} - {CACHE_TAG} <= {"t"}
         assert all(tag.is_current for tag in sight.tags)
