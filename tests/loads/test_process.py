@@ -59,6 +59,15 @@ class Held:
             await asyncio.sleep(0)
         return self.value
 
+    def reaches(self, threads: list[threading.Thread], cache: Cache[Any], *, waits: int) -> None:
+        """Let `threads` ask for it, and end once so many of their calls wait for it."""
+        for thread in threads:
+            thread.start()
+        until(lambda: cache.stats().waits == waits)
+        self.may_end.set()
+        for thread in threads:
+            thread.join()
+
 
 class TestOneLoad:
     def test_for_64_threads(self, cache: Cache[Any]) -> None:
@@ -66,12 +75,7 @@ class TestOneLoad:
         threads = [
             threading.Thread(target=lambda: results.append(cache.get_or_set("k", load))) for _ in range(64)
         ]
-        for thread in threads:
-            thread.start()
-        until(lambda: cache.stats().waits == 63)
-        load.may_end.set()
-        for thread in threads:
-            thread.join()
+        load.reaches(threads, cache, waits=63)
 
         assert results == ["v"] * 64
         assert load.calls == 1
@@ -103,12 +107,7 @@ class TestOneLoad:
         threads += [
             threading.Thread(target=lambda: results.append(cache.get_or_set("k", load))) for _ in range(8)
         ]
-        for thread in threads:
-            thread.start()
-        until(lambda: cache.stats().waits == 23)
-        load.may_end.set()
-        for thread in threads:
-            thread.join()
+        load.reaches(threads, cache, waits=23)
 
         assert results == ["v"] * 24
         assert load.calls == 1
