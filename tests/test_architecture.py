@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -19,99 +20,149 @@ NO_IO = {
 }  # fmt: skip
 
 
-def imports(file: Path, *, run: bool = True) -> Iterator[str]:
-    """Yield the modules that `file` imports, those under TYPE_CHECKING left out when `run`."""
-    tree = ast.parse(file.read_text(encoding="utf-8"))
-    hidden = {
-        id(inner)
-        for node in ast.walk(tree)
-        if run and isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
-        for part in node.body
-        for inner in ast.walk(part)
-    }
-    for node in ast.walk(tree):
-        if id(node) in hidden:
-            continue
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{file}: imports are absolute"
-            yield node.module or ""
+# What each layer holds, and what it may import besides itself: layers, or single modules of one.
+LAYERS = {
+    "values": (
+        "_version codecs.dictionaries codecs.seals core.tickets durations entry errors keys sights sizes templates",
+        "",
+    ),
+    "spi": ("spi", "values"),
+    "codecs": ("codecs codecs.frame codecs.normal codecs.pipeline", "values spi"),
+    "options": ("options registry", "values spi codecs"),
+    "stages": (
+        "codecs.encrypt codecs.gzip codecs.json codecs.pickle codecs.sign codecs.zstd",
+        "values spi options",
+    ),
+    "core": ("core.*", "values spi codecs.normal"),
+    "ports": ("inline loop", "values spi core"),
+    "settings": ("config events schema seeds sources", "values spi options core.policy"),
+    "face": (
+        "alerts arguments caches callables decorator default face hits warming windows",
+        "values spi codecs.normal core ports settings",
+    ),
+    "readings": ("advising metrics", "values spi core face"),
+    "public": ("layercache", "values spi core face settings"),
+    "integrations": ("integrations.*", "values core.context core.policy core.times face readings"),
+    "testing": ("testing.*", "values spi options core.flights core.port settings face"),
+    "admin": ("admin.*", "values spi options core settings face readings public"),
+    "cli": ("cli.*", "values spi core settings face public admin"),
+    "layercache_null": ("", "values spi options"),
+    "layercache_memory": ("", "values spi options"),
+    "layercache_chain": ("", "values spi options ports core.layer core.outbox core.port"),
+    "layercache_redis": ("", "values spi options ports codecs core.changes"),
+}
 
 
-def modules(folder: Path) -> list[Path]:
-    found = sorted(folder.rglob("*.py"))
+# Who know each other by type: a cache hands out decorators, which open caches; a layer has leases, which look at it.
+ACQUAINTED = [
+    "alerts caches callables decorator default face warming windows",
+    "core.layer core.leases",
+]
+
+
+def modules(*folders: Path) -> dict[str, Path]:
+    """Return the files in `folders` by the names they are imported by."""
+    found = {}
+    for folder in folders:
+        for file in sorted(folder.rglob("*.py")):
+            parts = file.relative_to(ROOT).with_suffix("").parts
+            found[".".join(parts).removeprefix("backends.").removesuffix(".__init__")] = file
     assert found
     return found
 
 
-@pytest.mark.parametrize("file", modules(FRAMEWORK / "core"), ids=lambda file: file.name)
-def test_the_core_imports_no_io_and_no_concurrency(file: Path) -> None:
-    used = {module.split(".")[0] for module in imports(file)}
+MODULES = modules(FRAMEWORK, ROOT / "backends")
+
+
+def imports(file: Path, *, run: bool = False) -> Iterator[str]:
+    """Yield the modules that `file` imports; when `run`, only those that are imported when it is itself."""
+    waiting: list[ast.AST] = [ast.parse(file.read_text(encoding="utf-8"))]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file}: imports are absolute"
+            named = [f"{node.module}.{alias.name}" for alias in node.names]
+            yield from (name if name in MODULES else node.module or "" for name in named)
+        elif run and isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            waiting += node.orelse
+        elif not (run and isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)):
+            waiting += ast.iter_child_nodes(node)
+
+
+@pytest.mark.parametrize("name", modules(FRAMEWORK / "core"))
+def test_the_core_imports_no_io_and_no_concurrency(name: str) -> None:
+    used = {module.split(".")[0] for module in imports(MODULES[name])}
 
     assert not used & NO_IO
 
 
-@pytest.mark.parametrize("file", modules(FRAMEWORK / "core"), ids=lambda file: file.name)
-def test_the_core_stands_on_nothing_but_entries_and_the_spi(file: Path) -> None:
-    ours = {module for module in imports(file) if module.startswith("layercache")}
+@pytest.mark.parametrize("name", MODULES)
+def test_a_module_has_its_place_in_one_layer_and_imports_only_what_that_may(name: str) -> None:
+    """Imports in functions and under TYPE_CHECKING count as well."""
+    layer = layer_of(name)
+    allowed = {layer, *LAYERS[layer][1].split()}
 
-    allowed = re.compile(r"layercache\.(core\.\w+|codecs\.normal|durations|entry|errors|keys|spi)")
-    assert not {module for module in ours if not allowed.fullmatch(module)}
-
-
-def test_the_framework_imports_no_backend() -> None:
-    for file in modules(FRAMEWORK):
-        assert not [module for module in imports(file, run=False) if module.startswith("layercache_")], file
-
-
-@pytest.mark.parametrize(
-    "backend", sorted((ROOT / "backends").glob("layercache_*")), ids=lambda path: path.name
-)
-def test_a_backend_imports_the_spi_and_public_parts_and_no_other_backend(backend: Path) -> None:
-    allowed = re.compile(
-        r"layercache\.(spi|entry|errors|keys|options|sizes|registry|inline|loop|codecs\.(pipeline|frame|normal|dictionaries)|core\.(layer|outbox|port|changes|tickets))"
-        rf"|{backend.name}(\.\w+)*"
-    )
-    for file in modules(backend):
-        ours = {module for module in imports(file, run=False) if module.startswith("layercache")}
-        assert not {module for module in ours if not allowed.fullmatch(module)}, file
+    for needed in imports(MODULES[name]):
+        if needed in MODULES:
+            assert {layer_of(needed), needed.removeprefix("layercache.")} & allowed, (
+                f"{layer} imports {needed}"
+            )
 
 
-def test_nothing_but_themselves_imports_the_command_line_the_management_api_or_the_testing_tools() -> None:
-    for file in [*modules(FRAMEWORK), *modules(ROOT / "backends")]:
-        inside = file.relative_to(ROOT).parts[1]
-        for module in imports(file, run=False):
-            for part, users in {"admin": {"admin", "cli"}, "cli": {"cli"}, "testing": {"testing"}}.items():
-                assert inside in users or not module.startswith(f"layercache.{part}"), file
+def layer_of(name: str) -> str:
+    if name.startswith("layercache_"):
+        return name.split(".", 1)[0]
+    inner = name.removeprefix("layercache.")
+    for spelled in (inner, f"{inner.split('.', 1)[0]}.*"):
+        for layer, (held, _) in LAYERS.items():
+            if spelled in held.split():
+                return layer
+    pytest.fail(f"{name} is in no layer: put it into the table")
+
+
+def test_the_table_of_layers_names_nothing_twice_and_nothing_that_is_not_there() -> None:
+    held = [module for modules, _ in LAYERS.values() for module in modules.split()]
+    there = {name.removeprefix("layercache.") for name in MODULES}
+
+    assert sorted(held) == sorted(set(held))
+    assert {module.removesuffix(".*") for module in held} <= there
+    assert {used for _, allowed in LAYERS.values() for used in allowed.split()} <= there | set(LAYERS)
+
+
+def test_layers_do_not_use_each_other_in_circles() -> None:
+    """The table lists a layer after those that it uses."""
+    above: list[str] = []
+    for layer, (_, allowed) in LAYERS.items():
+        used = {part if part in LAYERS else layer_of(f"layercache.{part}") for part in allowed.split()}
+        assert used <= set(above), layer
+        above.append(layer)
 
 
 def test_modules_do_not_import_each_other_in_circles() -> None:
-    names = {}
-    for file in modules(FRAMEWORK):
-        parts = file.relative_to(ROOT).with_suffix("").parts
-        names[".".join(parts).removesuffix(".__init__")] = file
-    needs = {name: {module for module in at_import(file) if module in names} for name, file in names.items()}
-    done: set[str] = set()
-
-    def visit(name: str, way: tuple[str, ...]) -> None:
-        assert name not in way, " -> ".join([*way, name])
-        if name not in done:
-            for needed in needs[name]:
-                visit(needed, (*way, name))
-            done.add(name)
-
-    for name in names:
-        visit(name, ())
+    TopologicalSorter(needs(run=True)).prepare()
 
 
-def at_import(file: Path) -> Iterator[str]:
-    """Yield the modules that are imported when `file` itself is, not in its functions."""
-    for node in ast.parse(file.read_text(encoding="utf-8")).body:
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            yield node.module or ""
+def test_in_functions_and_by_type_as_well_only_acquaintances_import_each_other_in_circles() -> None:
+    TopologicalSorter(needs(*ACQUAINTED)).prepare()
+
+
+@pytest.mark.parametrize("group", ACQUAINTED)
+def test_acquaintances_are_called_so_only_as_long_as_they_are(group: str) -> None:
+    with pytest.raises(CycleError):
+        TopologicalSorter(needs(*(other for other in ACQUAINTED if other != group))).prepare()
+
+
+def needs(*groups: str, run: bool = False) -> dict[str, set[str]]:
+    """Return what each module imports, those of a group taken for one."""
+    taken_for = {f"layercache.{name}": group for group in groups for name in group.split()}
+    found: dict[str, set[str]] = {}
+    for name, file in MODULES.items():
+        this = taken_for.get(name, name)
+        met = {taken_for.get(module, module) for module in imports(file, run=run) if module in MODULES}
+        found[this] = found.get(this, set()) | met - {this}
+    return found
 
 
 def python(script: str, *flags: str) -> subprocess.CompletedProcess[str]:
