@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from layercache.core.stats import CacheStats, LayerStats
     from layercache.spi import Curve, Lapse
 
-__all__ = ["Advice", "advise"]
+__all__ = ["Advice", "Kind", "advise"]
 
 Kind: TypeAlias = Literal["memory", "ttl", "never hit", "unused", "curve"]
 

@@ -24,7 +24,7 @@ __all__ = ["Alert", "Alerts", "Hook", "of_the_process"]
 
 log = logging.getLogger("layercache.alerts")
 
-Kind: TypeAlias = Literal["hit rate", "memory", "circuit", "log lag", "load errors"]
+_Kind: TypeAlias = Literal["hit rate", "memory", "circuit", "log lag", "load errors"]
 
 _CALM: Final = 30.0  # seconds without it, until an alert is over
 
@@ -42,7 +42,7 @@ class Alert:
         message: all of it, for people.
     """
 
-    kind: Kind
+    kind: _Kind
     name: str
     state: Literal["began", "ended"]
     value: float
@@ -57,7 +57,7 @@ of_the_process: Final[list[Hook]] = []
 
 
 class _Finding(NamedTuple):
-    kind: Kind
+    kind: _Kind
     name: str
     value: float
     threshold: float
@@ -81,7 +81,7 @@ class Alerts:
         clock: Callable[[], float] = monotonic,
     ) -> None:
         self._settings, self._hooks, self._clock = settings, hooks, clock
-        self._active: dict[tuple[Kind, str], tuple[Alert, float]] = {}  # with when it was wrong last
+        self._active: dict[tuple[_Kind, str], tuple[Alert, float]] = {}  # with when it was wrong last
         self._open_since: dict[
             str, tuple[float, float]
         ] = {}  # by layer: its openings, and when they were seen
@@ -89,7 +89,7 @@ class Alerts:
     def check(self, seen: Iterable[tuple[CacheStats, Mapping[str, Window]]]) -> None:
         """Compare what the caches did with the thresholds, and tell what began and ended."""
         now = self._clock()
-        found: dict[tuple[Kind, str], _Finding] = {
+        found: dict[tuple[_Kind, str], _Finding] = {
             (finding.kind, finding.name): finding for finding in self._findings(seen, now)
         }
         for what, finding in found.items():

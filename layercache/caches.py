@@ -358,14 +358,14 @@ class _ClosedSpace(LeasingKeySpace):
     alease_many = afill_many = arelease_many = alate_stamps = _aclosed
 
 
-class Closings:
+class _Closings:
     """How often a cache was closed, or the default world replaced: who keeps a cache looks whether this has moved."""
 
     def __init__(self) -> None:
         self.count = 0
 
 
-closings = Closings()
+closings = _Closings()
 
 _worlds: WeakSet[Caches] = WeakSet()
 

@@ -45,6 +45,7 @@ from layercache.sources import Tables, Unreadable, cast, files_beside, found_fil
 from layercache.spi import Backend, Opening
 
 __all__ = [
+    "SECTIONS",
     "AdminSettings",
     "AlertSettings",
     "BackendSettings",
@@ -66,9 +67,9 @@ _DEEPEST: Final = 8  # what stands below is taken as it is; a table may hold its
 
 M = TypeVar("M")
 
-BackendClass: TypeAlias = type[Backend]
+_BackendClass: TypeAlias = type[Backend]
 
-BUILT_IN: Final[Tables] = {
+_BUILT_IN: Final[Tables] = {
     "backends": {"local": {"type": "memory"}},
     "caches": {"default": {"backend": "local"}},
 }
@@ -82,7 +83,7 @@ def _tags(tags: tuple[str, ...]) -> tuple[str, ...]:
         raise ValueError(str(error)) from None
 
 
-Tags = Annotated[tuple[str, ...], AfterValidator(_tags)]
+_Tags: TypeAlias = Annotated[tuple[str, ...], AfterValidator(_tags)]
 
 
 @options
@@ -103,7 +104,7 @@ class PatternSettings:
     lease_ttl: Deadline | None = None
     soft_timeout: Patience | None = None
     hard_timeout: Patience | None = None
-    tags: Tags | None = None
+    tags: _Tags | None = None
 
     def stated(self) -> dict[str, Any]:
         """Return what it says, by name."""
@@ -130,7 +131,7 @@ class EventSettings:
         soft: whether it is stale then, and not gone.
     """
 
-    tags: Annotated[Tags, AfterValidator(_templates)]
+    tags: Annotated[_Tags, AfterValidator(_templates)]
     soft: bool = False
 
 
@@ -165,7 +166,7 @@ class CacheSettings:
     lease_ttl: Deadline = 30.0
     soft_timeout: Patience = math.inf
     hard_timeout: Patience = math.inf
-    tags: Tags = ()
+    tags: _Tags = ()
     events: dict[str, EventSettings] = field(default_factory=dict[str, EventSettings])
     max_key_bytes: Count = 1024
     isolation: Literal["copy", "reference"] = "copy"
@@ -191,7 +192,7 @@ def _token(token: Secret) -> Secret:
     return token
 
 
-Token = Annotated[Secret, AfterValidator(_token)]
+_Token: TypeAlias = Annotated[Secret, AfterValidator(_token)]
 
 
 @options
@@ -204,8 +205,8 @@ class AdminSettings:
         show_values: whether cached values are shown, to who asks for them.
     """
 
-    read_token: Token | None = None
-    write_token: Token | None = None
+    read_token: _Token | None = None
+    write_token: _Token | None = None
     show_values: bool = False
 
 
@@ -256,7 +257,7 @@ class BackendSettings:
     """
 
     type: str
-    cls: BackendClass | None
+    cls: _BackendClass | None
     options: Any
 
     def open(self, opening: Opening) -> Backend:
@@ -369,7 +370,7 @@ class _Reading:
             raise self.error() from None
         if file is None:
             self._check_asked_for(["default"])
-            self._merge(BUILT_IN)
+            self._merge(_BUILT_IN)
             return
         self.origin = str(file)
         self._read_environments(self._parsed([file, *files_beside(file)]))

@@ -159,6 +159,7 @@ class Calls:
         self._of_object = False
 
     def function(self) -> Any:
+        """Return what a plain function is replaced with."""
         call: Any = self._call()
         for name in _ATTRIBUTES:
             setattr(call, name, getattr(self, name))
@@ -166,6 +167,7 @@ class Calls:
         return call
 
     def method(self) -> Any:
+        """Return what a method is replaced with: a descriptor that binds its object."""
         return _Method(self.function())
 
     def _call(self) -> Callable[..., Any]:

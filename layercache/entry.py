@@ -37,6 +37,8 @@ CACHE_TAG: Final = "*"
 
 
 class Freshness(Enum):
+    """What an entry is at a moment: fresh until `fresh_until`, then stale until `dead_at`, then dead."""
+
     FRESH = "fresh"
     STALE = "stale"
     DEAD = "dead"
@@ -77,6 +79,7 @@ class Entry:
         self.spread = spread
 
     def freshness(self, now: float) -> Freshness:
+        """Return what the entry is at `now`, seconds of the clock that its times are of."""
         if now < self.fresh_until:
             return Freshness.FRESH
         return Freshness.STALE if now < self.dead_at else Freshness.DEAD

@@ -63,6 +63,7 @@ __all__ = [
     "ValueTooLarge",
     "WouldDeadlock",
     "WrongFields",
+    "suggestion",
 ]
 
 

@@ -20,13 +20,13 @@ from layercache.spi import Near
 
 __all__ = ["hit_path", "near_set"]
 
-Slow = dict[str, Callable[..., Any]]
+_Slow = dict[str, Callable[..., Any]]
 
 _NUMBERS = frozenset((int, float))
 _FAR = 1e10  # seconds; what is more than that, the slow path looks at
 
 
-def hit_path(near: Near, form: NormalForm, slow: Slow) -> dict[str, Callable[..., Any]]:
+def hit_path(near: Near, form: NormalForm, slow: _Slow) -> dict[str, Callable[..., Any]]:
     """Return `get`, `aget`, `get_or_set`, `aget_or_set` and `hit` over the records of `near`.
 
     Args:
@@ -39,7 +39,7 @@ def hit_path(near: Near, form: NormalForm, slow: Slow) -> dict[str, Callable[...
     return (_restored if restored else _plain)(near, form, slow)
 
 
-def _plain(near: Near, form: NormalForm, slow: Slow) -> dict[str, Callable[..., Any]]:
+def _plain(near: Near, form: NormalForm, slow: _Slow) -> dict[str, Callable[..., Any]]:
     records, now = near.records, near.now
     slow_get, slow_aget = slow["get"], slow["aget"]
     slow_get_or_set, slow_aget_or_set = slow["get_or_set"], slow["aget_or_set"]
@@ -103,7 +103,7 @@ def _plain(near: Near, form: NormalForm, slow: Slow) -> dict[str, Callable[..., 
     return {"hit": hit, "get": get, "aget": aget, "get_or_set": get_or_set, "aget_or_set": aget_or_set}
 
 
-def _restored(near: Near, form: NormalForm, slow: Slow) -> dict[str, Callable[..., Any]]:
+def _restored(near: Near, form: NormalForm, slow: _Slow) -> dict[str, Callable[..., Any]]:
     """For values that their form has to restore: two frames more, which a type's microseconds hide."""
     records, now, restore = near.records, near.now, form.restore
     slow_get: Callable[..., Any] = slow["get"]

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["DURATION", "METRICS", "Metric", "Sample", "measured"]
 
-Kind: TypeAlias = Literal["counter", "gauge", "histogram"]
+_Kind: TypeAlias = Literal["counter", "gauge", "histogram"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class Metric:
     """
 
     name: str
-    kind: Kind
+    kind: _Kind
     labels: tuple[str, ...]
     help: str
     unit: str = "1"
@@ -57,20 +57,20 @@ _CACHE: Final = ("cache",)
 _LAYER: Final = ("cache", "layer")
 _BACKEND: Final = ("layer",)  # of all its caches together
 
-REQUESTS: Final = Metric(
+_REQUESTS: Final = Metric(
     "layercache_requests",
     "counter",
     (*_LAYER, "op", "result"),
     "Reads of each layer by whether they were a hit, a miss or an error, and writes of far layers by whether they are "
     "done or were an error.",
 )
-READS: Final = Metric(
+_READS: Final = Metric(
     "layercache_reads",
     "counter",
     (*_CACHE, "result"),
     "Reads of a cache as a whole, by whether they were a hit or a miss.",
 )
-LOADS: Final = Metric(
+_LOADS: Final = Metric(
     "layercache_loads",
     "counter",
     (*_CACHE, "result"),
@@ -83,16 +83,16 @@ DURATION: Final = Metric(
     "What reads and writes of far layers took, and loads, whose layer is empty.",
     "s",
 )
-DEGRADED: Final = Metric(
+_DEGRADED: Final = Metric(
     "layercache_degraded", "gauge", _BACKEND, "Whether the last operation of the backend failed."
 )
-PREDICTED: Final = Metric(
+_PREDICTED: Final = Metric(
     "layercache_predicted_hit_ratio",
     "gauge",
     (*_BACKEND, "memory"),
     "What share of the reads an LRU cache with so many times the memory would have answered.",
 )
-OTHERS: Final = Metric(
+_OTHERS: Final = Metric(
     "layercache_backend_gauge",
     "gauge",
     (*_LAYER, "gauge"),
@@ -175,7 +175,7 @@ _GAUGES: Final = {
 """By the name of the layer's gauge."""
 
 METRICS: Final = (
-    READS, REQUESTS, LOADS, *_CALLS.values(), DURATION, DEGRADED, *_GAUGES.values(), PREDICTED, OTHERS,
+    _READS, _REQUESTS, _LOADS, *_CALLS.values(), DURATION, _DEGRADED, *_GAUGES.values(), _PREDICTED, _OTHERS,
 )  # fmt: skip
 
 
@@ -191,10 +191,10 @@ def measured(caches: Caches) -> list[Sample]:
 
 def _of_cache(stats: CacheStats) -> Iterator[Sample]:
     cache = stats.name
-    yield Sample(READS, (cache, "hit"), stats.hits)
-    yield Sample(READS, (cache, "miss"), stats.misses)
-    yield Sample(LOADS, (cache, "loaded"), stats.loads)
-    yield Sample(LOADS, (cache, "failed"), stats.load_failures)
+    yield Sample(_READS, (cache, "hit"), stats.hits)
+    yield Sample(_READS, (cache, "miss"), stats.misses)
+    yield Sample(_LOADS, (cache, "loaded"), stats.loads)
+    yield Sample(_LOADS, (cache, "failed"), stats.load_failures)
     for attribute, metric in _CALLS.items():
         yield Sample(metric, (cache,), getattr(stats, attribute))
     yield Sample(DURATION, (cache, "", "load"), stats.load_times)
@@ -203,17 +203,17 @@ def _of_cache(stats: CacheStats) -> Iterator[Sample]:
 def _of_layers(stats: CacheStats) -> Iterable[Sample]:
     for layer in stats.layers:
         here = (stats.name, layer.name)
-        yield Sample(REQUESTS, (*here, "read", "hit"), layer.hits)
-        yield Sample(REQUESTS, (*here, "read", "miss"), layer.misses)
-        yield Sample(REQUESTS, (*here, "read", "error"), layer.errors - layer.write_errors)
+        yield Sample(_REQUESTS, (*here, "read", "hit"), layer.hits)
+        yield Sample(_REQUESTS, (*here, "read", "miss"), layer.misses)
+        yield Sample(_REQUESTS, (*here, "read", "error"), layer.errors - layer.write_errors)
         if layer.write_times is not None:
             done = max(layer.write_times.count - layer.write_errors, 0)
-            yield Sample(REQUESTS, (*here, "write", "done"), done)
-            yield Sample(REQUESTS, (*here, "write", "error"), layer.write_errors)
+            yield Sample(_REQUESTS, (*here, "write", "done"), done)
+            yield Sample(_REQUESTS, (*here, "write", "error"), layer.write_errors)
         for op, times in (("read", layer.read_times), ("write", layer.write_times)):
             if times is not None:
                 yield Sample(DURATION, (*here, op), times)
-        yield Sample(DEGRADED, (layer.name,), float(layer.degraded))
+        yield Sample(_DEGRADED, (layer.name,), float(layer.degraded))
         yield from _of_backend(stats, layer)
 
 
@@ -221,9 +221,9 @@ def _of_backend(stats: CacheStats, layer: LayerStats) -> Iterator[Sample]:
     for gauge, value in layer.gauges.items():
         metric = _GAUGES.get(gauge)
         if metric is None:
-            yield Sample(OTHERS, (stats.name, layer.name, gauge), value)
+            yield Sample(_OTHERS, (stats.name, layer.name, gauge), value)
         else:
             yield Sample(metric, (stats.name, layer.name)[-len(metric.labels) :], value)
     if layer.curve is not None:
         for memory, hit_rate in layer.curve.points:
-            yield Sample(PREDICTED, (layer.name, f"{memory:g}"), hit_rate)
+            yield Sample(_PREDICTED, (layer.name, f"{memory:g}"), hit_rate)

@@ -54,10 +54,12 @@ def stage_named(name: str) -> type[Stage]:
 
 
 def backend_names() -> list[str]:
+    """Return the names of all backends that are installed, sorted; imports none."""
     return sorted(_offered("layercache.backends"))
 
 
 def stage_names() -> list[str]:
+    """Return the names of all stages that are installed, sorted; imports none."""
     return sorted(_offered("layercache.stages"))
 
 

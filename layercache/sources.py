@@ -18,12 +18,21 @@ from typing import Any, BinaryIO, Final, TypeAlias
 from dynaconf import Dynaconf
 from dynaconf.loaders.base import BaseLoader
 
-__all__ = ["Tables", "Unreadable", "cast", "files_beside", "found_file", "parsed", "variables"]
+__all__ = [
+    "SETTINGS_FILE",
+    "Tables",
+    "Unreadable",
+    "cast",
+    "files_beside",
+    "found_file",
+    "parsed",
+    "variables",
+]
 
 Tables: TypeAlias = dict[str, Any]
 
 SETTINGS_FILE: Final = "settings.toml"
-PREFIX: Final = "LAYERCACHE_"
+_PREFIX: Final = "LAYERCACHE_"
 _NOT_SETTINGS: Final = (
     "LAYERCACHE_ENV",
     "LAYERCACHE_SETTINGS",
@@ -115,8 +124,8 @@ def variables(environ: Mapping[str, str]) -> Iterator[tuple[str, list[str]]]:
     """Yield (variable, path of the setting) for each `LAYERCACHE_A__B__C`."""
     for name in sorted(environ):
         upper = name.upper()
-        if upper.startswith(PREFIX) and upper not in _NOT_SETTINGS and not upper.startswith(_OF_TESTS):
-            yield name, name[len(PREFIX) :].split("__")
+        if upper.startswith(_PREFIX) and upper not in _NOT_SETTINGS and not upper.startswith(_OF_TESTS):
+            yield name, name[len(_PREFIX) :].split("__")
 
 
 def cast(variable: str, text: str) -> Any:

@@ -116,7 +116,9 @@ class Near(Protocol):
     trusted_until: float
 
     @property
-    def records(self) -> Mapping[str, NearRecord]: ...
+    def records(self) -> Mapping[str, NearRecord]:
+        """What is there, by key."""
+        ...
 
     @property
     def now(self) -> Callable[[], float]: ...

@@ -33,6 +33,7 @@ def parsed(what: str, template: str, error: type[ValueError] = ValueError) -> li
 
 
 def names_any(fields: Iterable[Field]) -> bool:
+    """Whether a template has a field to fill."""
     return any(field is not None for _, field in fields)
 
 

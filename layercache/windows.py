@@ -47,11 +47,13 @@ class Window:
 
     @property
     def reads_per_second(self) -> float:
+        """Hits and misses; 0 where no time passed."""
         reads = self.stats.hits + self.stats.misses
         return reads / self.seconds if self.seconds > 0 else 0.0
 
     @property
     def loads_per_second(self) -> float:
+        """Loaders that returned; 0 where no time passed."""
         return self.stats.loads / self.seconds if self.seconds > 0 else 0.0
 
 

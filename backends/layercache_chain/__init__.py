@@ -45,6 +45,8 @@ class ChainOptions:
 
 
 class ChainBackend(Backend):
+    """Makes layers of other backends, nearest first, act as one."""
+
     Options: ClassVar[type[Any]] = ChainOptions
 
     def __init__(self, opening: Opening) -> None:

@@ -67,6 +67,8 @@ class MemoryOptions:
 
 
 class MemoryBackend(Backend):
+    """Stores in the memory of this process; never blocks, and threads and tasks share it."""
+
     Options: ClassVar[type[Any]] = MemoryOptions
 
     def __init__(self, opening: Opening) -> None:

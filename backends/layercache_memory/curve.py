@@ -50,7 +50,7 @@ _REMEMBERED: Final = 100_000.0  # reads of the sample: then each counts half
 _MOST_PREFIXES: Final = 256
 _LONGEST_PREFIX: Final = 80
 
-Place = tuple[Home, str]
+_Place = tuple[Home, str]
 
 
 class _Prefix:
@@ -97,7 +97,7 @@ class _Seen:
 
     __slots__ = ("at", "dead_at", "hash", "hits", "life", "place", "prefix", "record", "uses")
 
-    def __init__(self, place: Place, hash_: int, prefix: _Prefix) -> None:
+    def __init__(self, place: _Place, hash_: int, prefix: _Prefix) -> None:
         self.place, self.hash, self.prefix = place, hash_, prefix
         self.at = self.hits = self.uses = 0
         self.record: Record | None = None
@@ -133,8 +133,8 @@ class CurveSketch:
         """Begin anew."""
         # at once what it would have to be before long
         self._threshold = min(_HASHES, int(_HASHES * _MOST / _DEPTH / self._room))
-        self._seen: dict[Place, _Seen] = {}
-        self._here: dict[Place, _Seen] = {}  # those with a record
+        self._seen: dict[_Place, _Seen] = {}
+        self._here: dict[_Place, _Seen] = {}  # those with a record
         self._late: list[_Seen] = []  # those that left with uses to be counted
         self._order: list[int] = []  # when each was used last, ascending
         self._by_turn: dict[int, _Seen] = {}
@@ -145,7 +145,7 @@ class CurveSketch:
         self._near = [0.0] * _BUCKETS  # by distance, of reads that were hits
         self._far = [0.0] * _BUCKETS  # that were misses, for want of room
         self._cold = 0.0  # that were misses, whatever the room
-        self._prefixes: dict[Place, _Prefix] = {}
+        self._prefixes: dict[_Place, _Prefix] = {}
 
     # -- what happens
 
@@ -212,7 +212,7 @@ class CurveSketch:
 
     # -- the sample
 
-    def _prefix_of(self, place: Place) -> _Prefix:
+    def _prefix_of(self, place: _Place) -> _Prefix:
         home, key = place
         head, colon, _ = key.partition(":")
         name = head[:_LONGEST_PREFIX] + colon if colon else ""

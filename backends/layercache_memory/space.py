@@ -16,9 +16,9 @@ from layercache.spi import Change, Curve, KeyPage, KeySpace, Serializer, Sight, 
 from layercache_memory.record import Kind, Origin, Record
 from layercache_memory.storage import UNIT, Storage
 
-__all__ = ["OVERHEAD", "MemorySpace"]
+__all__ = ["MemorySpace"]
 
-OVERHEAD: Final = 250
+_OVERHEAD: Final = 250
 """Bytes that a record takes besides its key and its value: itself with its times, its places in the dict, a
 queue and a
 bucket, and its part of the sketch and the ghosts. Counted for every record; `benchmarks/memory.py` measures it."""
@@ -82,7 +82,7 @@ class MemorySpace(KeySpace):
     def put_text(self, key: str, text: str, seconds: float) -> bool:
         storage, now = self._storage, self.now()
         seconds = min(seconds, self._max_ttl)
-        units = (OVERHEAD + 2 * _ASCII + UNIT - 1 + len(key) + len(text)) // UNIT
+        units = (_OVERHEAD + 2 * _ASCII + UNIT - 1 + len(key) + len(text)) // UNIT
         with storage.lock:
             if storage.deadlines.next <= now:
                 storage.reclaim(now)
@@ -341,7 +341,7 @@ def _entry(record: Record) -> Entry:
 
 
 def _units(key: str, value: Any, kind: Kind) -> int:
-    size = OVERHEAD + getsizeof(key) + getsizeof(value)
+    size = _OVERHEAD + getsizeof(key) + getsizeof(value)
     if kind is dict.copy:
         size += sum(map(getsizeof, value)) + sum(map(getsizeof, value.values()))
     elif kind is list.copy:

@@ -115,6 +115,7 @@ class Storage:
                 self.expire(record)
 
     def expire(self, record: Record) -> None:
+        """Forget a record that is dead."""
         self.drop(record)
         self.expirations += 1
 

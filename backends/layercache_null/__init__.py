@@ -25,7 +25,7 @@ class NullOptions:
     codecs: NormalCodec = stages("json")
 
 
-class NullSpace(KeySpace):
+class _NullSpace(KeySpace):
     """Every read is a miss; every write is done with."""
 
     def get(self, key: str) -> None:
@@ -48,6 +48,8 @@ class NullSpace(KeySpace):
 
 
 class NullBackend(Backend):
+    """Stores nothing; never blocks."""
+
     Options: ClassVar[type[Any]] = NullOptions
 
     def __init__(self, opening: Opening) -> None:
@@ -55,7 +57,7 @@ class NullBackend(Backend):
         self.serializer: Serializer = self.options.codecs[0].open()
 
     def key_space(self, cache: str) -> KeySpace:
-        return NullSpace()
+        return _NullSpace()
 
     def examine(self, caches: Sequence[str]) -> Iterable[Finding]:
         yield Finding("ok", "storage", "stores nothing: every read is a miss, every load runs")

@@ -28,6 +28,8 @@ __all__ = ["RedisBackend", "RedisOptions"]
 
 
 class RedisBackend(Backend):
+    """Stores on Redis or Valkey: one server, the primary that Sentinels name, or a Cluster."""
+
     Options: ClassVar[type[Any]] = RedisOptions
 
     def __init__(self, opening: Opening) -> None:

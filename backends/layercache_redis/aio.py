@@ -47,7 +47,7 @@ from layercache_redis.wire import (
     tls_context,
 )
 
-__all__ = ["AioDriver", "Taker"]
+__all__ = ["AioDriver"]
 
 R = TypeVar("R")
 
@@ -60,7 +60,7 @@ _CONNECTIONS: Final = 4
 _Replies: TypeAlias = "asyncio.Future[list[Any]]"
 
 
-class Taker(Protocol):
+class _Taker(Protocol):
     """Who is told the replies to what was sent, or why there are none: a future, or what stands for several."""
 
     def done(self) -> bool:
@@ -71,7 +71,7 @@ class Taker(Protocol):
     def set_exception(self, error: RedisError, /) -> None: ...
 
 
-_Owed: TypeAlias = tuple[Taker, int, float, float]
+_Owed: TypeAlias = tuple[_Taker, int, float, float]
 """An answer that somebody waits for, or waited: who takes it, of how many replies, when it was sent, its deadline.
 No class: making one takes as long as packing what is sent."""
 
@@ -106,7 +106,7 @@ class _Connection(asyncio.Protocol):
         return future
 
     def send(
-        self, data: bytes | Callable[[], bytes], count: int, sent: float, deadline: float, taker: Taker
+        self, data: bytes | Callable[[], bytes], count: int, sent: float, deadline: float, taker: _Taker
     ) -> None:
         """As `ask`, and tell `taker`. What is called for the data, is called when it is written."""
         if self.ended is not None:
@@ -217,7 +217,7 @@ class _Connection(asyncio.Protocol):
             taker, _, _, deadline = self._owed.popleft()
             self._tell(taker, error, deadline)
 
-    def _tell(self, taker: Taker, error: RedisError, deadline: float) -> None:
+    def _tell(self, taker: _Taker, error: RedisError, deadline: float) -> None:
         """Tell who waits still, and the circuit, that there will be no answer."""
         if not taker.done():
             self._failed(error, deadline - self._timeout)
@@ -254,7 +254,7 @@ class _Pool:
             return self._exchange_anew(commands, began, deadline)
         return connection.ask(packed(commands), len(commands), began, deadline)
 
-    def tell(self, call: Callable[[], bytes], taker: Taker, began: float) -> bool:
+    def tell(self, call: Callable[[], bytes], taker: _Taker, began: float) -> bool:
         """Send what `call` returns at the end of this turn of the loop; `taker` is told its one reply. Return False,
         and do nothing, where that would have to wait for a connection."""
         if self.circuit.is_open:
@@ -311,7 +311,7 @@ class _Pool:
         return opening
 
     async def _connect(self, greeting: Greeting) -> _Connection:
-        return await connected(self._place, self._servers, greeting, monotonic() + self._timeout)
+        return await _connected(self._place, self._servers, greeting, monotonic() + self._timeout)
 
     def let_go(self, nothing: int) -> None:
         for connection in self._connections:
@@ -325,7 +325,7 @@ class _Pool:
             connection.close()
 
 
-async def connected(place: Place, servers: Servers, greeting: Greeting, deadline: float) -> _Connection:
+async def _connected(place: Place, servers: Servers, greeting: Greeting, deadline: float) -> _Connection:
     """Return a connection that was greeted, by `deadline`; raises an error of redis-py."""
     loop = asyncio.get_running_loop()
     timeout = servers.options.timeout
@@ -427,7 +427,7 @@ class AioDriver:
         except RedisError as error:
             raise self.failure(began, error) from error
 
-    def tell(self, call: Callable[[], bytes], taker: Taker, began: float) -> bool:
+    def tell(self, call: Callable[[], bytes], taker: _Taker, began: float) -> bool:
         """Send what `call` returns at the end of this turn of the loop; `taker` is told its one reply, or a `failure`.
         Return False, and do nothing, where something has to be waited for before. Raises `CircuitOpen`.
 
@@ -511,7 +511,7 @@ class _Asking:
     async def sentinel(self, place: Place, command: Command) -> Any:
         self._servers.circuit(place).check()
         deadline = before(self._deadline)
-        connection = await connected(place, self._servers, self._servers.greeting(sentinel=True), deadline)
+        connection = await _connected(place, self._servers, self._servers.greeting(sentinel=True), deadline)
         try:
             (reply,) = await connection.ask(packed([command]), 1, monotonic(), deadline)
         finally:

@@ -45,6 +45,7 @@ class Parts:
         self._heard: list[_Heard] = []
 
     def space(self, cache: str) -> RedisSpace:
+        """Return the key space of a cache, the same for the same name."""
         found = self._spaces.get(cache)
         if found is None:
             stages = [stage.open(self._options.seal_keys) for stage in self._options.codecs[1:]]

@@ -136,6 +136,7 @@ class Calls:
         node: bytes,
         *arguments: W,
     ) -> tuple[W | str | bytes | int, ...]:
+        """Return the words of a call of a script that changes something, with what all of them are told."""
         shared = (n, stamp, fresh, life, self.setting.log_length, node, self.names.application)
         return ("EVALSHA", script.sha, len(keys), *keys, *shared, *arguments)
 

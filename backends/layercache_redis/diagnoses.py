@@ -162,8 +162,10 @@ def _replicas(info: Mapping[str, Any]) -> Iterator[Finding]:
 
 
 def listed(names: Iterable[str]) -> str:
+    """Return names as a sentence has them."""
     return ", ".join(names)
 
 
 def counted(count: int, one: str, several: str | None = None) -> str:
+    """Return a count with its noun, in the plural where it is not one."""
     return f"{count:,} {one if count == 1 else several or f'{one}s'}"

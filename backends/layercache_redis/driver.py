@@ -113,6 +113,7 @@ def unreachable(place: Place, error: OSError) -> RedisError:
 
 
 def no_answer(place: Place) -> RedisTimeoutError:
+    """Return the error of the driver for a server that was silent for as long as it may be."""
     return RedisTimeoutError(f"{place} did not answer in time")
 
 

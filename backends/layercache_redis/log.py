@@ -92,6 +92,7 @@ class Log:
 
     @property
     def is_followed(self) -> bool:
+        """Whether a thread reads it."""
         return self._thread is not None
 
     @property

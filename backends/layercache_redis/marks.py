@@ -77,6 +77,7 @@ class Marks:
 
 
 def bucket_of(tag: str) -> bytes:
+    """Return the field of the hash of marks that `tag` shares with others."""
     return b"%d" % (crc32(tag.encode()) % _BUCKETS)
 
 

@@ -50,6 +50,7 @@ class Node:
         self.renew()
 
     def renew(self) -> None:
+        """Take another name, as a forked process must."""
         self.id = uuid4().hex[:12].encode()
 
 
@@ -95,6 +96,7 @@ class Names:
         self.streams = streams or Streams(prefix)
 
     def value(self, key: str) -> bytes:
+        """Return the name of the value of a key."""
         return (self.values + physical_key(key)).encode()
 
     def lease(self, value: bytes) -> bytes:
@@ -102,6 +104,7 @@ class Names:
         return b"%b%b}" % (self._leases, value)
 
     def stamp(self, tag: str) -> bytes:
+        """Return the name of the stamp of a tag."""
         return (self._tags + physical_key(tag)).encode()
 
     def in_log(self, tag: str) -> bytes:

@@ -65,18 +65,22 @@ class RedisUrl:
 
     @property
     def scheme(self) -> str:
+        """What the URL begins with, such as `rediss+sentinel`."""
         return self.text.partition("://")[0]
 
     @property
     def is_sentinel(self) -> bool:
+        """Whether it names sentinels, which know the servers."""
         return self.scheme.endswith("+sentinel")
 
     @property
     def is_cluster(self) -> bool:
+        """Whether it names nodes of a cluster."""
         return self.scheme.endswith("+cluster")
 
     @property
     def is_tls(self) -> bool:
+        """Whether connections are encrypted."""
         return self.scheme.startswith("rediss")
 
     @property
@@ -96,6 +100,7 @@ class RedisUrl:
 
     @property
     def database(self) -> int:
+        """The number of the database; 0 where none is named."""
         return int(self.query.get("db") or _service_and_database(_split(self.text))[1] or 0)
 
     @property
@@ -111,6 +116,7 @@ class RedisUrl:
 
     @property
     def query(self) -> dict[str, str]:
+        """The parameters behind the question mark."""
         return dict(_query(_split(self.text)))
 
     def __str__(self) -> str:
@@ -322,6 +328,7 @@ class RedisOptions:
         return self.username or user, given or password
 
     def database(self) -> int:
+        """The number of the database: `db`, else the URL's."""
         return self.url.database if self.db is None else self.db
 
     def client_name(self) -> str:

@@ -18,6 +18,8 @@ __all__ = ["RedisSpace"]
 
 
 class RedisSpace(LeasingKeySpace):
+    """The entries of one cache on the servers; each operation raises `BackendError` where they fail."""
+
     blocks: ClassVar[bool] = True
 
     def __init__(

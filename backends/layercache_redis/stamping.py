@@ -189,6 +189,7 @@ class Stamping:
         self.seen_to_last(short, px, now)
 
     def seen_to_last(self, stamps: Mapping[str, int], px: int, now: float) -> None:
+        """Remember how long stamps will live on the server at least, which an entry of `px` milliseconds asked for."""
         lasts = math.inf if px == 0 else now + 0.75 * _life(px) / 1000
         if len(self._lasting) > _MOST_TAGS:
             self._lasting.clear()

@@ -40,7 +40,7 @@ _PACKED: Final = Struct(">Q")
 STAMP_SIZE: Final = _PACKED.size
 """Bytes of a stamp as the server has it."""
 
-getrandbits: Final = chance.getrandbits
+_getrandbits: Final = chance.getrandbits
 
 packed_stamp: Final = _PACKED.pack
 
@@ -51,7 +51,7 @@ def new_stamp() -> int:
     Its count begins anywhere in the lower half: so 63 bits tell what is valid, and the next 32,768 soft invalidations
     at least are soft.
     """
-    return (getrandbits(48) or 1) << _COUNT | getrandbits(_COUNT - 1)
+    return (_getrandbits(48) or 1) << _COUNT | _getrandbits(_COUNT - 1)
 
 
 def is_alive(stamp: int, current: int) -> bool:

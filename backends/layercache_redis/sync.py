@@ -404,6 +404,7 @@ class SyncDriver:
         self._direct = None if direct is None else self.pool(direct)
 
     def pool(self, place: Place) -> _Pool:
+        """Return the connections to a server, made when first asked for."""
         found = self._pools.get(place)
         return found or self._pools.setdefault(place, _Pool(place, self.servers, self.connect))
 

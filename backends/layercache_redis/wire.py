@@ -51,6 +51,7 @@ class Refusal(ResponseError):
 
     @property
     def code(self) -> str:
+        """The word that the server's error begins with, such as `READONLY`."""
         return str(self).split(" ", 1)[0]
 
     @property

@@ -46,14 +46,16 @@ __all__ = ["Endpoints", "World"]
 
 World: TypeAlias = Callable[[], Caches]
 
-Name = Annotated[str, Path(description="Of the cache.", max_length=200, examples=["stock"])]
-Key = Annotated[
+_Name = Annotated[str, Path(description="Of the cache.", max_length=200, examples=["stock"])]
+_Key = Annotated[
     str, Path(description="As the application uses it, percent-encoded.", examples=["quote:AAPL"])
 ]
-Prefix = Annotated[str, Query(max_length=1024, examples=["quote:"])]
-Limit = Annotated[int, Query(ge=1, le=1000)]
-Cursor = Annotated[str, Query(max_length=1100, description="That of the page before; empty: the first page.")]
-Value = Annotated[bool, Query(description="Whether to show the value, where settings permit that.")]
+_Prefix = Annotated[str, Query(max_length=1024, examples=["quote:"])]
+_Limit = Annotated[int, Query(ge=1, le=1000)]
+_Cursor = Annotated[
+    str, Query(max_length=1100, description="That of the page before; empty: the first page.")
+]
+_Value = Annotated[bool, Query(description="Whether to show the value, where settings permit that.")]
 
 _LONGEST_VALUE: Final = 1 << 18
 _LOOKED_AT: Final = 50_000
@@ -78,7 +80,7 @@ class Endpoints:
         summaries = [_summary(world, name, opened.get(name)) for name in world]
         return CacheList(environment=world.settings.environment, caches=summaries)
 
-    def stats(self, name: Name) -> StatsAndWindows:
+    def stats(self, name: _Name) -> StatsAndWindows:
         """What a cache did in this process: since it was opened, and in the last minute, five minutes and hour."""
         world = self._world()
         windows, stats = world.windows(name), world[name].stats()
@@ -88,13 +90,15 @@ class Endpoints:
         """What would help the caches of this process: more or less memory, longer ttls; and which are of no use."""
         return AdviceList.model_validate({"advice": advise(self._world())})
 
-    async def keys(self, name: Name, prefix: Prefix = "", limit: Limit = 100, cursor: Cursor = "") -> KeyList:
+    async def keys(
+        self, name: _Name, prefix: _Prefix = "", limit: _Limit = 100, cursor: _Cursor = ""
+    ) -> KeyList:
         """Some of the keys of a cache; of a chain, those in its farthest layer. In bounded time, so a page may be
         short, or even empty; with some stores it may be a little longer than `limit`."""
         page = await self._cache(name).alist_keys(prefix, limit=limit, cursor=cursor)
         return KeyList(keys=list(page.keys), cursor=page.cursor)
 
-    async def prefixes(self, name: Name, limit: Annotated[int, Query(ge=1, le=100)] = 10) -> Prefixes:
+    async def prefixes(self, name: _Name, limit: Annotated[int, Query(ge=1, le=100)] = 10) -> Prefixes:
         """The most common beginnings of keys: in this process's memory where the cache keeps some there, else of a
         thousand keys of the store."""
         cache = self._cache(name)
@@ -107,7 +111,7 @@ class Endpoints:
         ]
         return Prefixes(looked_at=keys.total(), prefixes=models)
 
-    async def explain(self, name: Name, key: Key, value: Value = False) -> Explained:
+    async def explain(self, name: _Name, key: _Key, value: _Value = False) -> Explained:
         """What each layer has under a key, how fresh, who holds its lease, and what `get_or_set` would do now."""
         if value and not self._world().settings.admin.show_values:
             refuse("values-hidden", "show_values = true in [default.admin] of the settings would show them")
@@ -137,26 +141,26 @@ class Endpoints:
 
     # -- changing
 
-    async def delete(self, request: Request, name: Name, key: Key) -> Deleted:
+    async def delete(self, request: Request, name: _Name, key: _Key) -> Deleted:
         """Drop one key."""
         was_there = await self._cache(name).adelete(key)
         request.state.outcome = "it was there" if was_there else "it was not there"
         return Deleted(key=key, was_there=was_there)
 
-    async def invalidate(self, request: Request, name: Name, wanted: Invalidation) -> Invalidated:
+    async def invalidate(self, request: Request, name: _Name, wanted: Invalidation) -> Invalidated:
         """Drop every entry that carries one of the tags, whatever their number."""
         request.state.outcome = f"tags {wanted.tags!r}{', soft' if wanted.soft else ''}"
         await self._cache(name).ainvalidate(*wanted.tags, soft=wanted.soft)
         return Invalidated(tags=wanted.tags, soft=wanted.soft)
 
-    async def clear(self, name: Name) -> Cleared:
+    async def clear(self, name: _Name) -> Cleared:
         """Drop every key of one cache; those of others stay."""
         cache = self._cache(name)
         await cache.aclear()
         return Cleared(cache=cache.name)
 
     async def warm(
-        self, request: Request, name: Name, wanted: Annotated[Warming | None, Body()] = None
+        self, request: Request, name: _Name, wanted: Annotated[Warming | None, Body()] = None
     ) -> Warmed:
         """Load what the `@cached(warm=[...])` functions of this process list for the cache and is not there yet."""
         cache = self._cache(name)

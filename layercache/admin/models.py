@@ -19,9 +19,12 @@ from layercache.windows import Window
 __all__ = [
     "OWN_HEADER",
     "AdviceList",
+    "AdviceModel",
     "CacheList",
     "CacheSummary",
     "Cleared",
+    "CurveModel",
+    "CurvePoint",
     "Deleted",
     "Explained",
     "Health",
@@ -29,15 +32,22 @@ __all__ = [
     "Invalidated",
     "Invalidation",
     "KeyList",
+    "LayerModel",
+    "LayerSightModel",
+    "LeaseModel",
     "PrefixModel",
     "Prefixes",
     "StatsAndWindows",
+    "StatsModel",
+    "TagModel",
+    "TimesModel",
     "Warmed",
     "WarmedFunction",
     "Warming",
+    "WindowModel",
 ]
 
-Seconds: TypeAlias = float
+_Seconds: TypeAlias = float
 
 OWN_HEADER: Final = "X-Layercache-Admin"
 """What changes something without a token comes with it, whatever it holds: a page of another origin cannot send it
@@ -56,10 +66,10 @@ class TimesModel(BaseModel):
     """How long things took, in seconds; null where there were none. Quantiles are as exact as the buckets are wide."""
 
     count: int
-    mean: Seconds | None
-    p50: Seconds | None
-    p95: Seconds | None
-    p99: Seconds | None
+    mean: _Seconds | None
+    p50: _Seconds | None
+    p95: _Seconds | None
+    p99: _Seconds | None
 
     @model_validator(mode="before")
     @classmethod
@@ -138,7 +148,9 @@ class StatsModel(_Seen):
 class WindowModel(StatsModel):
     """What a cache did in the last while."""
 
-    seconds: Seconds = Field(description="That it covers: fewer than asked for as long as sampling is young.")
+    seconds: _Seconds = Field(
+        description="That it covers: fewer than asked for as long as sampling is young."
+    )
     reads_per_second: float
     loads_per_second: float
 
@@ -181,7 +193,7 @@ class CacheSummary(BaseModel):
     name: str = Field(examples=["stock"])
     backend: str = Field(examples=["layered"])
     type: str = Field(examples=["chain"])
-    ttl: Seconds | None = Field(description="Null: for ever.", examples=[300.0])
+    ttl: _Seconds | None = Field(description="Null: for ever.", examples=[300.0])
     is_open: bool = Field(description="Whether this process uses it.")
     hits: int = 0
     misses: int = 0
@@ -213,7 +225,7 @@ class LeaseModel(_Seen):
     """Who has the right to load the key."""
 
     holder: str = Field(description="Empty: nobody loads it, and loads are held back after one that failed.")
-    seconds_left: Seconds = Field(validation_alias="left")
+    seconds_left: _Seconds = Field(validation_alias="left")
 
 
 class LayerSightModel(_Seen):
@@ -222,9 +234,9 @@ class LayerSightModel(_Seen):
     name: str
     type: str
     state: State
-    fresh_left: Seconds | None = Field(description="Null: for ever.")
-    ttl_left: Seconds | None = Field(description="Until it is dead; null: never.")
-    age: Seconds | None
+    fresh_left: _Seconds | None = Field(description="Null: for ever.")
+    ttl_left: _Seconds | None = Field(description="Until it is dead; null: never.")
+    age: _Seconds | None
     size: int | None = Field(description="Bytes.")
     tags: list[TagModel]
     stages: list[str] = Field(examples=[["json", "zstd"]])
@@ -324,7 +336,7 @@ class WarmedFunction(BaseModel):
     loaded: int
     kept: int
     failed: dict[str, str] = Field(description="By key, the class of what was raised.")
-    seconds: Seconds
+    seconds: _Seconds
 
 
 class Warmed(BaseModel):

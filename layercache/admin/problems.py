@@ -21,9 +21,9 @@ from layercache.errors import (
     UnknownCache,
 )
 
-__all__ = ["Problem", "Refused", "documented", "problem_of", "refuse", "respond"]
+__all__ = ["FieldFault", "Problem", "Refused", "documented", "problem_of", "refuse", "respond"]
 
-MEDIA_TYPE: Final = "application/problem+json"
+_MEDIA_TYPE: Final = "application/problem+json"
 
 
 class FieldFault(BaseModel):
@@ -126,8 +126,9 @@ def _fault(detail: Mapping[str, Any]) -> FieldFault:
 
 
 def respond(refused: Refused) -> JSONResponse:
+    """Return the response that says what was refused."""
     content = jsonable_encoder(refused.problem, exclude_none=True)
-    return JSONResponse(content, refused.problem.status, refused.headers, MEDIA_TYPE)
+    return JSONResponse(content, refused.problem.status, refused.headers, _MEDIA_TYPE)
 
 
 def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
@@ -138,7 +139,7 @@ def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return {
         status: {
             "description": next(title for known, title in _TITLES.values() if known == status),
-            "content": {MEDIA_TYPE: {"schema": schema}},
+            "content": {_MEDIA_TYPE: {"schema": schema}},
         }
         for status in statuses
     }

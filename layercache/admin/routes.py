@@ -52,7 +52,7 @@ _HEADERS: Final = {
     "Cross-Origin-Resource-Policy": "same-origin",
 }
 
-Handler = Callable[[Request], Coroutine[Any, Any, Response]]
+_Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
 
 def router(caches: Caches | None = None) -> APIRouter:
@@ -131,7 +131,7 @@ def _guarded(world: World) -> type[APIRoute]:
             super().__init__(*args, **kwargs)
             self.routes.append(self)
 
-        def get_route_handler(self) -> Handler:
+        def get_route_handler(self) -> _Handler:
             return _guard(super().get_route_handler(), world, is_public=self.name == _PAGE)
 
         async def handle(self, scope: Connection, receive: Receive, send: Send) -> None:
@@ -151,7 +151,7 @@ def _guarded(world: World) -> type[APIRoute]:
     return Guarded
 
 
-def _guard(handler: Handler, world: World, *, is_public: bool) -> Handler:
+def _guard(handler: _Handler, world: World, *, is_public: bool) -> _Handler:
     async def guarded(request: Request) -> Response:
         wanted: Scope = "read" if request.method in {"GET", "HEAD"} else "write"
         caller: Caller | None = None

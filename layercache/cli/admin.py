@@ -18,13 +18,13 @@ from layercache.errors import CacheError, MissingExtra
 
 __all__ = ["admin"]
 
-Host = Annotated[str, typer.Option(help="The address to listen on.")]
-PortNumber = Annotated[
+_Host = Annotated[str, typer.Option(help="The address to listen on.")]
+_PortNumber = Annotated[
     int, typer.Option("--port", "-p", min=0, max=65535, help="The port; 0: any that is free.")
 ]
 
 
-def admin(host: Host = "127.0.0.1", port: PortNumber = 8790, *, call: Call) -> None:
+def admin(host: _Host = "127.0.0.1", port: _PortNumber = 8790, *, call: Call) -> None:
     """Serve the management API and, at /dashboard, the dashboard, until Ctrl-C.
 
     Stores are looked at and changed from here; what it counts, is what this process itself does. On another address

@@ -23,7 +23,7 @@ from layercache.cli.top import top
 from layercache.cli.training import train_dictionary
 from layercache.cli.warm import warm_functions
 
-__all__ = ["app"]
+__all__ = ["app", "check", "layercache"]
 
 _COMMANDS: Final[dict[str, Callable[..., None]]] = {
     "init": init,

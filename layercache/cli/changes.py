@@ -12,15 +12,15 @@ from layercache.cli.reach import reach
 
 __all__ = ["clear", "invalidate"]
 
-Tags = Annotated[list[str], typer.Argument(metavar="TAGS", help="What carries one of them is invalid.")]
-Soft = Annotated[bool, typer.Option("--soft", help="It is stale then, and not gone.")]
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+_Tags = Annotated[list[str], typer.Argument(metavar="TAGS", help="What carries one of them is invalid.")]
+_Soft = Annotated[bool, typer.Option("--soft", help="It is stale then, and not gone.")]
+_Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
 
 def invalidate(
-    tags: Tags,
+    tags: _Tags,
     cache: CacheName = "default",
-    soft: Soft = False,
+    soft: _Soft = False,
     *,
     where: Where,
     call: Call,
@@ -36,7 +36,7 @@ def invalidate(
         typer.echo(f"{reached.name}: what carries {' or '.join(map(repr, wanted))} {what}")
 
 
-def clear(cache: OneCache, yes: Yes = False, *, where: Where, call: Call) -> None:
+def clear(cache: OneCache, yes: _Yes = False, *, where: Where, call: Call) -> None:
     """Drop every key of one cache, having asked; those of others stay. What is left behind goes with purge."""
     with reach(cache, where, call) as reached:
         if not yes:

@@ -21,20 +21,20 @@ from layercache.sources import SETTINGS_FILE
 
 __all__ = ["init"]
 
-Store = Literal["memory", "redis", "layered"]
+_Store = Literal["memory", "redis", "layered"]
 
-File = Annotated[Path | None, typer.Option("--settings", "-s", help="The file to write: ./settings.toml.")]
-StoreOption = Annotated[
-    Store | None,
+_File = Annotated[Path | None, typer.Option("--settings", "-s", help="The file to write: ./settings.toml.")]
+_StoreOption = Annotated[
+    _Store | None,
     typer.Option(
         "--store",
         help="Where production keeps values: memory (of each process), redis (a server), or layered (both).",
     ),
 ]
-RedisUrl = Annotated[str | None, typer.Option("--redis", metavar="URL", help="Where the server is.")]
-Prefix = Annotated[str | None, typer.Option("--prefix", help="What all names on the server begin with.")]
-Ttl = Annotated[str | None, typer.Option("--ttl", help='How long a value is fresh, such as "5m".')]
-Force = Annotated[bool, typer.Option("--force", "-f", help="Replace a file that is there.")]
+_RedisUrl = Annotated[str | None, typer.Option("--redis", metavar="URL", help="Where the server is.")]
+_Prefix = Annotated[str | None, typer.Option("--prefix", help="What all names on the server begin with.")]
+_Ttl = Annotated[str | None, typer.Option("--ttl", help='How long a value is fresh, such as "5m".')]
+_Force = Annotated[bool, typer.Option("--force", "-f", help="Replace a file that is there.")]
 
 _URL: Final = "redis://localhost:6379/0"
 _TTL: Final = "5m"
@@ -90,12 +90,12 @@ _NO_CHANGE: Final = """
 
 
 def init(
-    store: StoreOption = None,
-    redis: RedisUrl = None,
-    prefix: Prefix = None,
-    ttl: Ttl = None,
-    force: Force = False,
-    settings: File = None,
+    store: _StoreOption = None,
+    redis: _RedisUrl = None,
+    prefix: _Prefix = None,
+    ttl: _Ttl = None,
+    force: _Force = False,
+    settings: _File = None,
     as_json: AsJson = False,
 ) -> None:
     """Write a settings.toml with comments; asks for what no option says, where there is a terminal to ask at."""
@@ -127,7 +127,7 @@ def init(
     typer.echo(f"{file} written; `layercache check -e production{where}` prints what is in force there")
 
 
-def _text(store: Store, url: str, prefix: str, ttl: str) -> str:
+def _text(store: _Store, url: str, prefix: str, ttl: str) -> str:
     parts = [_HEAD]
     if store != "memory":
         parts.append(_REDIS.format(url=_spelt(url), prefix=_spelt(prefix)))
@@ -147,8 +147,8 @@ def _asked(question: str, default: str, *, asks: bool) -> str:
     return (answer_to(f"{question} [{default}]:") if asks else "") or default
 
 
-def _asked_for_store(*, asks: bool, has_url: bool) -> Store:
-    default: Store = "layered" if has_url else "memory"
+def _asked_for_store(*, asks: bool, has_url: bool) -> _Store:
+    default: _Store = "layered" if has_url else "memory"
     if not asks:
         return default
     while True:

@@ -15,12 +15,12 @@ from layercache.cli.world import stop
 
 __all__ = ["delete", "explain", "get"]
 
-Key = Annotated[str, typer.Argument(metavar="KEY", help="As the application uses it.")]
-Keys = Annotated[list[str], typer.Argument(metavar="KEYS", help="As the application uses them.")]
-Stale = Annotated[bool, typer.Option("--stale", help="A stale value will do.")]
+_Key = Annotated[str, typer.Argument(metavar="KEY", help="As the application uses it.")]
+_Keys = Annotated[list[str], typer.Argument(metavar="KEYS", help="As the application uses them.")]
+_Stale = Annotated[bool, typer.Option("--stale", help="A stale value will do.")]
 
 
-def get(key: Key, cache: CacheName = "default", stale: Stale = False, *, where: Where, call: Call) -> None:
+def get(key: _Key, cache: CacheName = "default", stale: _Stale = False, *, where: Where, call: Call) -> None:
     """Print the value of a key as JSON; where there is none, exit 3.
 
     A service shows values only where its settings have show_values = true.
@@ -40,7 +40,7 @@ def get(key: Key, cache: CacheName = "default", stale: Stale = False, *, where: 
         typer.echo(json.dumps(said["value"], ensure_ascii=False, default=str))
 
 
-def explain(key: Key, cache: CacheName = "default", *, where: Where, call: Call) -> None:
+def explain(key: _Key, cache: CacheName = "default", *, where: Where, call: Call) -> None:
     """Print what each layer has under a key, how fresh, who loads it, and what get_or_set would do now."""
     with reach(cache, where, call) as reached:
         said = reached.explain(key)
@@ -54,7 +54,7 @@ def explain(key: Key, cache: CacheName = "default", *, where: Where, call: Call)
         raise typer.Exit(Exit.WRONG)
 
 
-def delete(keys: Keys, cache: CacheName = "default", *, where: Where, call: Call) -> None:
+def delete(keys: _Keys, cache: CacheName = "default", *, where: Where, call: Call) -> None:
     """Drop keys; that one was not there is no fault. Every process drops it from its memory."""
     with reach(cache, where, call) as reached:
         done = {key: reached.delete(key) for key in dict.fromkeys(keys)}

@@ -28,11 +28,11 @@ def _known_caches(incomplete: str) -> list[str]:
         return []
 
 
-SettingsFile = Annotated[
+_SettingsFile = Annotated[
     Path | None,
     typer.Option("--settings", "-s", help="The file to read instead of the nearest settings.toml."),
 ]
-Environment = Annotated[
+_Environment = Annotated[
     str | None,
     typer.Option("--environment", "-e", help="The environment, instead of LAYERCACHE_ENV."),
 ]
@@ -50,7 +50,7 @@ CacheNames = Annotated[
         autocompletion=_known_caches,
     ),
 ]
-Url = Annotated[
+_Url = Annotated[
     str | None,
     typer.Option(
         "--url",
@@ -58,7 +58,7 @@ Url = Annotated[
         help="Where a running service serves its management API, which is asked then.",
     ),
 ]
-Token = Annotated[
+_Token = Annotated[
     str | None,
     typer.Option(
         "--token",
@@ -72,16 +72,16 @@ Token = Annotated[
 class Where:
     """Where a running service is asked, if one is meant."""
 
-    url: Url = None
-    token: Token = None
+    url: _Url = None
+    token: _Token = None
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
     """Which settings a command is about, and how it answers."""
 
-    settings: SettingsFile = None
-    environment: Environment = None
+    settings: _SettingsFile = None
+    environment: _Environment = None
     as_json: AsJson = False
 
 

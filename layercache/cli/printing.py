@@ -18,6 +18,7 @@ _PIPED: Final = 120  # columns, where there is no terminal to fill
 
 
 def console() -> Console:
+    """Return where to print: as wide as the terminal; into a pipe, wide enough for a table."""
     # what is printed may come from a key or a server: a bracket in it is a bracket
     made = Console(highlight=False, markup=False)
     return made if made.is_terminal else Console(highlight=False, markup=False, width=_PIPED)
@@ -32,6 +33,7 @@ def table(*columns: str, right: Iterable[str] = (), is_headed: bool = True) -> T
 
 
 def print_parts(parts: Iterable[RenderableType]) -> None:
+    """Print each, without the blanks at the ends of their lines."""
     shown = console()
     with shown.capture() as printed:
         for part in parts:
@@ -47,6 +49,7 @@ def progress(*columns: ProgressColumn, as_json: bool) -> Progress:
 
 
 def print_json(tables: dict[str, Any]) -> None:
+    """Print one JSON document on a line."""
     typer.echo(json.dumps(tables, ensure_ascii=False, default=str))
 
 
@@ -66,4 +69,5 @@ def printable(text: str) -> str:
 
 
 def counted(count: int, what: str) -> str:
+    """Return a count with its noun, in the plural where it is not one."""
     return f"{count:,} {what if count == 1 else f'{what}s'}"

@@ -16,13 +16,13 @@ from layercache.schema import settings_schema
 
 __all__ = ["schema"]
 
-Output = Annotated[
+_Output = Annotated[
     Path | None,
     typer.Option("--output", "-o", help="The file to write, which is replaced; stdout if left out."),
 ]
 
 
-def schema(output: Output = None, as_json: AsJson = False) -> None:
+def schema(output: _Output = None, as_json: AsJson = False) -> None:
     """Print the JSON Schema of settings.toml, with the backends and stages that are installed here.
 
     For taplo, and so for Even Better TOML in VS Code, the first line of settings.toml names it:

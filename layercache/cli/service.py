@@ -117,6 +117,7 @@ def _quoted(text: str) -> str:
 
 
 def is_loopback(host: str) -> bool:
+    """Whether a host is this machine, by its address or as `localhost`."""
     try:
         return ip_address(host).is_loopback
     except ValueError:

@@ -36,7 +36,7 @@ NOT_COUNTED: Final = (
     "API for its own. What the stores know of all:"
 )
 
-Facts: TypeAlias = dict[str, dict[str, dict[str, Any]]]
+_Facts: TypeAlias = dict[str, dict[str, dict[str, Any]]]
 """By cache, and by the name of each store outside of this process: what that knows of it, or its `error`."""
 
 _COUNTED: Final = ("hits", "misses", "stale_hits", "loads", "load_failures", "waits", "timeouts", "refreshes")
@@ -112,21 +112,23 @@ def _layers(layers: Iterable[Mapping[str, Any]]) -> Table:
 
 
 def percent(counts: Mapping[str, Any]) -> str:
+    """Return the share of reads that were hits; a dash where nothing was read."""
     return f"{counts['hit_rate']:.1%}" if counts["hits"] + counts["misses"] else "-"
 
 
 def milliseconds(seconds: float | None) -> str:
+    """Return `seconds` in milliseconds, as a table shows them."""
     return "-" if seconds is None else f"{seconds * 1000:,.1f} ms"
 
 
 # -- stores
 
 
-def of_stores(caches: Caches, names: Iterable[str]) -> Facts:
+def of_stores(caches: Caches, names: Iterable[str]) -> _Facts:
     """Return what the stores outside of this process know of these caches."""
     far = {name: far_layers(caches, name) for name in names}
     stores = dict.fromkeys(store for each in far.values() for store in each)
-    found: Facts = {name: {} for name in far}
+    found: _Facts = {name: {} for name in far}
     for store in stores:
         users = [name for name, each in far.items() if store in each]
         backend = opened(caches, store)
@@ -140,13 +142,14 @@ def of_stores(caches: Caches, names: Iterable[str]) -> Facts:
     return found
 
 
-def failures(facts: Facts) -> list[str]:
+def failures(facts: _Facts) -> list[str]:
     """Return why stores did not answer, each reason once."""
     known = [known for stores in facts.values() for known in stores.values()]
     return list(dict.fromkeys(each["error"] for each in known if "error" in each))
 
 
-def store_parts(facts: Facts) -> Iterator[RenderableType]:
+def store_parts(facts: _Facts) -> Iterator[RenderableType]:
+    """Yield what to print of what the stores of each cache say of themselves."""
     yield Text(f"{NOT_COUNTED}\n")
     right = ("entries", "bytes", "leases", "log", "last news")
     shown = table("cache", "store", *right, right=right)

@@ -34,11 +34,11 @@ from layercache.sizes import rough_size
 
 __all__ = ["top"]
 
-Interval = Annotated[float, typer.Option("--interval", "-i", min=0.2, help="Seconds between two looks.")]
-Span = Annotated[
+_Interval = Annotated[float, typer.Option("--interval", "-i", min=0.2, help="Seconds between two looks.")]
+_Span = Annotated[
     Literal["1m", "5m", "1h"], typer.Option("--window", "-w", help="What rates are taken over: 1m, 5m or 1h.")
 ]
-Once = Annotated[bool, typer.Option("--once", help="Look once, print it and end.")]
+_Once = Annotated[bool, typer.Option("--once", help="Look once, print it and end.")]
 
 _FAILED: Final = "bold red"
 _WIDE: Final = 110  # columns, where there is room for all that is known
@@ -55,9 +55,9 @@ class _Look(NamedTuple):
 
 def top(
     caches: CacheNames = None,
-    interval: Interval = 2.0,
-    window: Span = "1m",
-    once: Once = False,
+    interval: _Interval = 2.0,
+    window: _Span = "1m",
+    once: _Once = False,
     *,
     where: Where,
     call: Call,

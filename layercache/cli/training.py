@@ -15,12 +15,12 @@ from layercache.spi import Trained
 
 __all__ = ["train_dictionary"]
 
-Samples = Annotated[
+_Samples = Annotated[
     int, typer.Option("--samples", min=1, help="How many of its values to train from, at most.")
 ]
 
 
-def train_dictionary(name: OneCache, samples: Samples = 2000, *, call: Call) -> None:
+def train_dictionary(name: OneCache, samples: _Samples = 2000, *, call: Call) -> None:
     """Train a dictionary from the values of a cache and compress new ones with it; exits 1 where that cannot be.
 
     Every process takes it up within seconds. What was written before stays readable.

@@ -25,14 +25,14 @@ from layercache.warming import WarmReport, awarm, warm
 
 __all__ = ["warm_functions"]
 
-App = Annotated[
+_App = Annotated[
     str,
     typer.Argument(
         metavar="MODULE[:NAME]",
         help="The module to import, and maybe the one function or bound method that is meant.",
     ),
 ]
-Concurrency = Annotated[int, typer.Option("--concurrency", "-n", min=1, help="How many loads at a time.")]
+_Concurrency = Annotated[int, typer.Option("--concurrency", "-n", min=1, help="How many loads at a time.")]
 
 
 class _Wanted(NamedTuple):
@@ -42,7 +42,7 @@ class _Wanted(NamedTuple):
     items: list[Item]
 
 
-def warm_functions(app: App, concurrency: Concurrency = 8, *, call: Call) -> None:
+def warm_functions(app: _App, concurrency: _Concurrency = 8, *, call: Call) -> None:
     """Load what the @cached(warm=[...]) of a module list and is not there yet; exits 1 where a load fails.
 
     Several hosts may do this at once: each key is loaded by one of them.

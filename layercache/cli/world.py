@@ -84,6 +84,7 @@ def backend_of(caches: Caches, cache: str) -> Backend:
 
 
 def opened(caches: Caches, backend: str) -> Backend:
+    """Return a backend of the world; raises `CacheError` that says what to install where it cannot be opened."""
     try:
         return caches.backend(backend)
     except MissingExtra:

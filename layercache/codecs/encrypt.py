@@ -30,6 +30,8 @@ class EncryptOptions:
 
 
 class EncryptStage(Seal):
+    """Seals payloads with AES-256-GCM."""
+
     name: ClassVar[str] = "encrypt"
     Options: ClassVar[type[Any]] = EncryptOptions
 

@@ -32,7 +32,6 @@ from layercache.errors import DecodeError, EncodeError
 __all__ = [
     "FIXED_HEAD",
     "MAX_PAYLOAD",
-    "MOST_HEAD",
     "BadFrame",
     "Frame",
     "head_of",
@@ -62,7 +61,7 @@ _LONGEST_SPREAD: Final = 2 ** (254 / 12)  # milliseconds, that one byte can say
 _LATEST: Final = 2.8e11  # seconds: beyond 8,900 years is for ever, and before 1970 nothing was
 _UP: Final = 0.001  # milliseconds: 130.045 * 1000 is a little less than 130045
 FIXED_HEAD: Final = _NAMES_AT
-MOST_HEAD: Final = 0xFFFF + 64
+_MOST_HEAD: Final = 0xFFFF + 64
 MAX_PAYLOAD: Final = (1 << 32) - 1  # what a store's own string lengths can say
 
 
@@ -74,7 +73,7 @@ class BadFrame(DecodeError):
         self.reason = reason
 
 
-Parts: TypeAlias = tuple[tuple[str, ...], float, float, float, Stamps, bytes, float]
+_Parts: TypeAlias = tuple[tuple[str, ...], float, float, float, Stamps, bytes, float]
 """A frame as `pack` takes it: a plain tuple is made in a fifth of the time."""
 
 
@@ -91,10 +90,10 @@ class Frame(NamedTuple):
 
 
 # as the class itself does it, but for the Python around it, which takes as long
-_frame: Final = cast("Callable[[Parts], Frame]", partial(tuple.__new__, Frame))
+_frame: Final = cast("Callable[[_Parts], Frame]", partial(tuple.__new__, Frame))
 
 
-def pack(frame: Frame | Parts, key: bytes) -> bytes:
+def pack(frame: Frame | _Parts, key: bytes) -> bytes:
     """Return the bytes to keep under the physical `key`; `EncodeError` for tags of too many bytes."""
     stages, created_at, fresh_until, dead_at, stamps, payload, spread = frame
     head = _head(stages, stamps, _spelt_spread(spread) if spread else 0)
@@ -103,7 +102,7 @@ def pack(frame: Frame | Parts, key: bytes) -> bytes:
     return b"".join((_OPENING, times, head, payload, _CHECK.pack(check)))
 
 
-def sealed_with_parts(frame: Frame | Parts, key: bytes) -> bytes:
+def sealed_with_parts(frame: Frame | _Parts, key: bytes) -> bytes:
     """Return what a seal binds its payload to: the physical `key`, and all that stands before the payload in the frame
     that `pack` would make: version, times, stages, stamps. No two frames that differ in any of it have the same."""
     stages, created_at, fresh_until, dead_at, stamps, _, spread = frame
@@ -180,7 +179,7 @@ def _parts(times: bytes, head: bytes, payload: bytes) -> Frame:
 
 def seen(data: bytes) -> Frame:
     """Return the parts of a frame that begins with `data`, unchecked, and of its payload what there is; `BadFrame`
-    where its head is not whole, for which the first `MOST_HEAD` bytes always do."""
+    where its head is not whole, for which the first `_MOST_HEAD` bytes always do."""
     begins = _payload_at(data)
     return _parts(data[_TIMES_AT:_HEAD_AT], data[_HEAD_AT:begins], data[begins:])
 

@@ -28,6 +28,8 @@ class GzipOptions:
 
 
 class GzipStage(Transform):
+    """Compresses payloads with zlib."""
+
     name: ClassVar[str] = "gzip"
     Options: ClassVar[type[Any]] = GzipOptions
 

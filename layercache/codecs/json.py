@@ -45,6 +45,8 @@ class JsonOptions:
 
 
 class JsonStage(Serializer):
+    """Serializes values with orjson."""
+
     name: ClassVar[str] = "json"
     Options: ClassVar[type[Any]] = JsonOptions
 

@@ -25,6 +25,8 @@ class PickleOptions:
 
 
 class PickleStage(Serializer):
+    """Serializes values with the standard library's pickle."""
+
     name: ClassVar[str] = "pickle"
     Options: ClassVar[type[Any]] = PickleOptions
     names_code: ClassVar[bool] = True

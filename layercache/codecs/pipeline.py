@@ -27,7 +27,7 @@ from layercache.spi import Seal, Serializer, Stage, Transform
 if TYPE_CHECKING:
     from layercache.codecs.dictionaries import Dictionaries
 
-__all__ = ["Pipeline"]
+__all__ = ["Pipeline", "order_fault", "unsealed_fault"]
 
 
 class Pipeline:

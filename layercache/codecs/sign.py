@@ -27,6 +27,8 @@ class SignOptions:
 
 
 class SignStage(Seal):
+    """Seals payloads with HMAC-SHA-256."""
+
     name: ClassVar[str] = "sign"
     Options: ClassVar[type[Any]] = SignOptions
 

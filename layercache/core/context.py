@@ -76,6 +76,7 @@ class LoadContext(Generic[T]):
 
     @property
     def ttl(self) -> Ttl:
+        """How long the value is fresh, as `set` takes it; raises `InvalidTtl` for what is none."""
         return self._ttl
 
     @ttl.setter
@@ -86,6 +87,7 @@ class LoadContext(Generic[T]):
 
     @property
     def stale_ttl(self) -> Ttl:
+        """How long it may be served stale after that; raises `InvalidTtl` below 0."""
         return self._stale_ttl
 
     @stale_ttl.setter

@@ -20,7 +20,7 @@ from layercache.entry import MISSING, Freshness
 from layercache.errors import BackendError
 from layercache.spi import LeaseSight, Sight, TagSight
 
-__all__ = ["Explanation", "LayerSight", "explained"]
+__all__ = ["Explanation", "LayerSight", "State", "Would", "explained"]
 
 Would: TypeAlias = Literal["hit", "serve stale", "serve stale and refresh", "wait for the holder", "load"]
 State: TypeAlias = Literal["fresh", "stale", "dead", "invalid", "unreadable", "absent", "failed"]

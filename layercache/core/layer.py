@@ -149,6 +149,7 @@ class Layer:
     # -- writing
 
     async def write(self, port: Port, key: str, entry: Entry) -> bool:
+        """As the key space's `set`; False where that fails and is forgiven."""
         return await self._change(port, port.write(self.space, key, entry), Owed((key,)), False)
 
     async def write_many(self, port: Port, entries: Mapping[str, Entry]) -> list[str]:

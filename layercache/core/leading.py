@@ -51,7 +51,7 @@ _OURS: Final = frozenset({__name__, "layercache.inline", "layercache.loop"})
 """The modules between a load and its loader."""
 
 
-Watched: TypeAlias = Callable[[Sequence[str], bool], AbstractContextManager[object]]
+_Watched: TypeAlias = Callable[[Sequence[str], bool], AbstractContextManager[object]]
 
 
 class Load:
@@ -107,7 +107,7 @@ class Leading:
         self.loads = self.failures = self.refreshes = self.refused = 0
         self.load_seconds = 0.0
         self.times = Histogram()
-        self._watched: Watched = _unwatched
+        self._watched: _Watched = _unwatched
         self.holding = Holding()
 
     async def lead(self, port: Port, load: Load) -> None:
@@ -158,7 +158,7 @@ class Leading:
             if not isinstance(error, Exception):
                 raise  # else: of the store, and the layer has counted and logged it
 
-    def watch(self, watched: Watched | None) -> None:
+    def watch(self, watched: _Watched | None) -> None:
         """Enter what `watched` returns, of the keys and whether it is in the background, while a loader runs."""
         self._watched = watched or _unwatched
 

@@ -83,6 +83,7 @@ class Outbox:
     # -- owing
 
     def owe(self, owed: Owed) -> None:
+        """Remember what did not reach the layer."""
         with self._lock:
             self._turn += 1
             self._keys.update(dict.fromkeys(owed.keys, self._turn))

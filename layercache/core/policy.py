@@ -16,7 +16,17 @@ from typing import Any, Final, Literal, TypeAlias, TypedDict, get_args
 from layercache.durations import DEFAULT, Duration, Ttl, parse_duration
 from layercache.errors import InvalidOption, InvalidTtl, suggestion
 
-__all__ = ["CallOptions", "LoadOptions", "Overrides", "Plan", "Policy", "Refresh", "Tags"]
+__all__ = [
+    "NOTHING",
+    "CallOptions",
+    "LoadOptions",
+    "Overrides",
+    "Plan",
+    "Policy",
+    "Refresh",
+    "Tags",
+    "checked_tags",
+]
 
 Refresh: TypeAlias = Literal["background", "early", "off"]
 
@@ -178,11 +188,11 @@ def checked_tags(tags: Any) -> tuple[str, ...]:
     except TypeError:
         raise InvalidOption(f"tags are several names, such as ['news'], not {tags!r}") from None
     for tag in unique:
-        check_tag(tag)
+        _check_tag(tag)
     return unique
 
 
-def check_tag(tag: Any) -> None:
+def _check_tag(tag: Any) -> None:
     """Raise `InvalidOption` unless `tag` is text of 1 to 255 bytes in UTF-8, and not the cache's own."""
     try:
         fits = isinstance(tag, str) and tag != "*" and 0 < len(tag.encode()) <= 255

@@ -29,6 +29,7 @@ class Times:
 
     @property
     def count(self) -> int:
+        """How many things."""
         return sum(self.counts)
 
     @property
@@ -56,6 +57,7 @@ class Times:
         return Times(counts, max(self.seconds - earlier.seconds, 0.0))
 
     def together(self, other: Times) -> Times:
+        """Return these and those of another."""
         counts = tuple(one + two for one, two in zip(self.counts, other.counts, strict=True))
         return Times(counts, self.seconds + other.seconds)
 
@@ -82,4 +84,5 @@ class Histogram:
             self._seconds += seconds
 
     def times(self) -> Times:
+        """Return what was counted so far."""
         return Times(tuple(self._counts), self._seconds)

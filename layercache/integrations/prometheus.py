@@ -39,9 +39,11 @@ class Collector(BaseCollector):
         self._caches = caches
 
     def describe(self) -> Iterable[Family]:
+        """Return the families without samples; opens no cache."""
         return [_family(metric) for metric in METRICS]  # so that registering it opens nothing
 
     def collect(self) -> Iterator[Family]:
+        """Yield the families with what was counted until now."""
         world = default_world() if self._caches is None else self._caches
         families = {metric.name: _family(metric) for metric in METRICS}
         for sample in measured(world):

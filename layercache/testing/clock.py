@@ -20,4 +20,5 @@ class Clock:
         return self.now
 
     def advance(self, seconds: float) -> None:
+        """Let so many seconds pass."""
         self.now += seconds

@@ -37,7 +37,7 @@ __all__ = ["BackendContract", "LeasingContract", "Operations", "open_backend"]
 
 T = TypeVar("T", bound=Callable[..., None])
 
-ODD_KEYS = (
+_ODD_KEYS = (
     "a", "A", "a:b", "a*", "a?", "[a]", "{a}", "a b", "a\nb", "a%3Ab", "a\\", "가격:삼성전자", "🙂", "%", "a" * 500,
 )  # fmt: skip
 
@@ -86,29 +86,29 @@ class Operations:
         return call
 
 
-class Refused(CacheError):
+class _Refused(CacheError):
     """What a change of these tests raises."""
 
 
-def remembering(test: T) -> T:
+def _remembering(test: T) -> T:
     """Mark a fact that only holds for a backend that stores something."""
     test.remembering = True  # type: ignore[attr-defined]
     return test
 
 
-def finding(test: T) -> T:
+def _finding(test: T) -> T:
     """Mark a fact that only holds for a backend that finds what carries a tag."""
     test.finding = True  # type: ignore[attr-defined]
     return test
 
 
-def softening(test: T) -> T:
+def _softening(test: T) -> T:
     """Mark a fact that only holds for a backend that makes stale what was softly invalidated."""
     test.softening = True  # type: ignore[attr-defined]
     return test
 
 
-def excluding(test: T) -> T:
+def _excluding(test: T) -> T:
     """Mark a fact that only holds for a backend that lets one at a time load a key."""
     test.excluding = True  # type: ignore[attr-defined]
     return test
@@ -150,6 +150,7 @@ class BackendContract:
 
     @pytest.fixture(params=["sync", "async"])
     def runner(self, request: pytest.FixtureRequest) -> Iterator[asyncio.Runner | None]:
+        """Who runs an operation: nobody for those of the sync face, a loop for the others."""
         if request.param == "sync":
             yield None
         else:
@@ -158,6 +159,7 @@ class BackendContract:
 
     @pytest.fixture
     def space(self, backend: Backend, runner: asyncio.Runner | None) -> Iterator[Operations]:
+        """The operations of a key space that is empty."""
         space = Operations(backend.key_space("contract"), runner)
         space.clear()
         yield space
@@ -179,6 +181,8 @@ class BackendContract:
 
     @pytest.fixture
     def value(self, backend: Backend) -> Callable[[Entry | None], Any]:
+        """What an entry that came back holds, whether as a value or as bytes; `MISSING` where none came."""
+
         def value(entry: Entry | None) -> Any:
             if entry is None:
                 return MISSING
@@ -196,14 +200,14 @@ class BackendContract:
         assert space.delete("k") is False
         assert space.get_many(["k", "l"]) == {}
 
-    @remembering
+    @_remembering
     @pytest.mark.parametrize("kept", ["text", 7, None, [1, {"a": None}], {"k": "v" * 5000}], ids=repr)
     def test_what_is_set_comes_back(self, space: Operations, entry: Any, value: Any, kept: Any) -> None:
         assert space.set("k", entry(kept)) is True
 
         assert value(space.get("k")) == kept
 
-    @remembering
+    @_remembering
     def test_the_last_set_counts(self, space: Operations, entry: Any, value: Any) -> None:
         space.set("k", entry("old", ttl=10))
         space.set("k", entry("new", ttl=60))
@@ -212,7 +216,7 @@ class BackendContract:
 
         assert value(space.get("k")) == "new"
 
-    @remembering
+    @_remembering
     def test_times_come_back(self, space: Operations, backend: Backend) -> None:
         now = backend.now()
         made = Entry(b'"v"', MISSING, now, now + 30, now + 60)
@@ -225,7 +229,7 @@ class BackendContract:
         assert found.dead_at == pytest.approx(now + 60, abs=_AHEAD)
         assert found.dead_at <= made.dead_at, "a store never lengthens a life"
 
-    @remembering
+    @_remembering
     def test_an_entry_is_gone_when_its_time_is_over(self, space: Operations, entry: Any, value: Any) -> None:
         space.set("k", entry("v", ttl=30))
 
@@ -237,7 +241,7 @@ class BackendContract:
         assert space.get_many(["k"]) == {}
         assert space.delete("k") is False
 
-    @remembering
+    @_remembering
     def test_for_ever_is_for_ever(self, space: Operations, entry: Any, value: Any) -> None:
         space.set("k", entry("v", ttl=math.inf))
 
@@ -246,7 +250,7 @@ class BackendContract:
         assert value(space.get("k")) == "v"
         assert space.get("k").dead_at == math.inf
 
-    @remembering
+    @_remembering
     def test_delete_says_whether_there_was_one(self, space: Operations, entry: Any) -> None:
         space.set("k", entry())
 
@@ -256,7 +260,7 @@ class BackendContract:
 
     # -- update
 
-    @remembering
+    @_remembering
     def test_update_sees_what_is_there_and_stores_what_it_gets(
         self, space: Operations, entry: Any, value: Any
     ) -> None:
@@ -287,7 +291,7 @@ class BackendContract:
 
         assert set(seen) == {None}
 
-    @remembering
+    @_remembering
     def test_update_leaves_things_alone_for_none(self, space: Operations, entry: Any, value: Any) -> None:
         space.set("k", entry("v"))
 
@@ -296,19 +300,19 @@ class BackendContract:
         assert value(space.get("k")) == "v"
         assert space.get("other") is None
 
-    @remembering
+    @_remembering
     def test_update_passes_on_what_the_change_raises(self, space: Operations, entry: Any, value: Any) -> None:
         space.set("k", entry("v"))
 
         def refuse(_: Entry | None) -> Entry:
-            raise Refused
+            raise _Refused
 
-        with pytest.raises(Refused):
+        with pytest.raises(_Refused):
             space.update("k", refuse)
 
         assert value(space.get("k")) == "v"
 
-    @remembering
+    @_remembering
     def test_no_update_is_lost_between_threads(self, backend: Backend, entry: Any, value: Any) -> None:
         space = backend.key_space("contract")
         space.set("n", entry(0))
@@ -324,7 +328,7 @@ class BackendContract:
 
     # -- several keys
 
-    @remembering
+    @_remembering
     def test_many_at_once(self, space: Operations, entry: Any, value: Any) -> None:
         assert space.set_many({"a": entry(1), "b": entry(2), "c": entry(3, ttl=5)}) == []
         self.pass_time(10)
@@ -340,16 +344,16 @@ class BackendContract:
         assert space.set_many({}) == []
         assert space.delete_many([]) == 0
 
-    @remembering
+    @_remembering
     def test_keys_of_any_characters_stay_apart(self, space: Operations, entry: Any, value: Any) -> None:
-        for key in ODD_KEYS:
+        for key in _ODD_KEYS:
             space.set(key, entry(key))
 
-        assert {key: value(space.get(key)) for key in ODD_KEYS} == {key: key for key in ODD_KEYS}
+        assert {key: value(space.get(key)) for key in _ODD_KEYS} == {key: key for key in _ODD_KEYS}
 
     # -- key spaces
 
-    @remembering
+    @_remembering
     def test_caches_do_not_see_each_other(
         self, space: Operations, backend: Backend, entry: Any, value: Any
     ) -> None:
@@ -365,7 +369,7 @@ class BackendContract:
         assert other.get("k") is None
         assert value(space.get("k")) == "here"
 
-    @remembering
+    @_remembering
     def test_clear_drops_everything(self, space: Operations, entry: Any) -> None:
         space.set_many({str(number): entry(number) for number in range(1200)})
 
@@ -373,7 +377,7 @@ class BackendContract:
 
         assert space.get_many([str(number) for number in range(1200)]) == {}
 
-    @remembering
+    @_remembering
     def test_the_same_name_is_the_same_key_space(
         self, space: Operations, backend: Backend, entry: Any, value: Any
     ) -> None:
@@ -391,7 +395,7 @@ class BackendContract:
         assert [tag for tag, _ in stamps if tag != CACHE_TAG] == ["t", "u"]
         assert all(tag == CACHE_TAG for tag, _ in space.stamps([]))
 
-    @remembering
+    @_remembering
     def test_what_carries_tags_is_stored_as_anything_else(
         self, space: Operations, entry: Any, value: Any
     ) -> None:
@@ -415,7 +419,7 @@ class BackendContract:
         assert space.get_many(["one", "several"]) == {}
         assert space.delete_many(["one", "several"]) == 0
 
-    @finding
+    @_finding
     def test_invalidate_leaves_what_carries_none_of_them(
         self, space: Operations, entry: Any, value: Any
     ) -> None:
@@ -432,7 +436,7 @@ class BackendContract:
             "no more",
         }
 
-    @remembering
+    @_remembering
     def test_an_update_may_carry_other_tags(self, space: Operations, entry: Any, value: Any) -> None:
         space.set("k", entry("old", stamps=space.stamps(["t"])))
         space.update("k", lambda found: found and found.living_again(50.0, found.created_at))
@@ -444,7 +448,7 @@ class BackendContract:
 
         assert space.get("k") is None
 
-    @remembering
+    @_remembering
     def test_what_is_stored_after_an_invalidation_is_there(
         self, space: Operations, entry: Any, value: Any
     ) -> None:
@@ -457,7 +461,7 @@ class BackendContract:
         space.invalidate(["t"])
         assert space.get("k") is None
 
-    @remembering
+    @_remembering
     def test_a_clear_drops_what_carries_tags_too(self, space: Operations, entry: Any, value: Any) -> None:
         space.set("k", entry("old", stamps=space.stamps(["t"])))
         space.clear()
@@ -466,7 +470,7 @@ class BackendContract:
         space.set("k", entry("new", stamps=space.stamps(["t"])))
         assert value(space.get("k")) == "new"
 
-    @remembering
+    @_remembering
     def test_tags_of_other_caches_are_others(
         self, space: Operations, backend: Backend, entry: Any, value: Any
     ) -> None:
@@ -489,7 +493,7 @@ class BackendContract:
         for found in (space.get("one"), *space.get_many(["one", "several"]).values()):
             assert found is None or found.fresh_until <= backend.now()
 
-    @softening
+    @_softening
     def test_but_stale_for_as_long_as_it_had_to_live(
         self, space: Operations, backend: Backend, entry: Any, value: Any
     ) -> None:
@@ -511,7 +515,7 @@ class BackendContract:
         self.pass_time(30)
         assert space.get("k") is None
 
-    @softening
+    @_softening
     def test_what_never_was_to_be_stale_is_so_for_the_rest_of_its_ttl(
         self, space: Operations, backend: Backend, entry: Any, value: Any
     ) -> None:
@@ -523,7 +527,7 @@ class BackendContract:
         self.pass_time(40)
         assert space.get("k") is None
 
-    @softening
+    @_softening
     def test_what_is_stored_after_it_is_fresh_and_a_hard_one_drops_what_is_stale(
         self, space: Operations, backend: Backend, entry: Any, value: Any
     ) -> None:
@@ -537,7 +541,7 @@ class BackendContract:
 
         assert space.get_many(["k", "l"]) == {}
 
-    @softening
+    @_softening
     def test_a_stale_entry_is_seen_by_updates_and_counted_by_delete(
         self, space: Operations, backend: Backend, entry: Any
     ) -> None:
@@ -585,7 +589,7 @@ class BackendContract:
 
     # -- seen from outside
 
-    @remembering
+    @_remembering
     def test_what_is_there_is_explained_and_nothing_counts_that(
         self, space: Operations, entry: Any, backend: Backend
     ) -> None:
@@ -605,9 +609,9 @@ class BackendContract:
         assert sight.size is None or sight.size > 0
         assert sight.fault == ""
 
-    @remembering
+    @_remembering
     def test_every_key_is_listed_that_is_there(self, space: Operations, entry: Any) -> None:
-        keys = {*ODD_KEYS, *(f"p:{number}" for number in range(30))}
+        keys = {*_ODD_KEYS, *(f"p:{number}" for number in range(30))}
         space.set("dead", entry(ttl=10))
         space.set("deleted", entry())
         space.delete("deleted")
@@ -616,7 +620,7 @@ class BackendContract:
 
         assert set(self._listed(space, "")) == keys
         assert set(self._listed(space, "p:")) == {key for key in keys if key.startswith("p:")}
-        for key in ODD_KEYS:
+        for key in _ODD_KEYS:
             assert key in self._listed(space, key)
 
         space.clear()
@@ -715,7 +719,7 @@ class LeasingContract(BackendContract):
 
     # -- one at a time
 
-    @excluding
+    @_excluding
     def test_at_most_one_holds_it_by_its_token(self, space: Operations) -> None:
         assert self.lease(space, b"a").state == "granted"
 
@@ -723,7 +727,7 @@ class LeasingContract(BackendContract):
         assert self.lease(space, b"a").state == "granted"
         assert space.lease_many(["l"], b"b", 30.0)["l"].state == "granted"
 
-    @excluding
+    @_excluding
     def test_it_ends_after_its_time(self, space: Operations, entry: Any) -> None:
         lease = self.lease(space, seconds=10.0)
         self.pass_time(20)
@@ -731,7 +735,7 @@ class LeasingContract(BackendContract):
         assert space.fill_many(b"a", {"k": entry("late", stamps=lease.stamps)}) == ["k"]
         assert self.lease(space, b"b").state == "granted"
 
-    @excluding
+    @_excluding
     def test_a_fresh_entry_comes_instead_and_a_stale_one_besides(
         self, space: Operations, entry: Any, value: Any
     ) -> None:
@@ -744,7 +748,7 @@ class LeasingContract(BackendContract):
             lease = self.lease(space, token)
             assert (lease.state, value(lease.entry)) == (state, "v")
 
-    @excluding
+    @_excluding
     def test_one_that_is_not_fresh_enough_is_loaded_anew(
         self, space: Operations, backend: Backend, entry: Any
     ) -> None:
@@ -795,8 +799,8 @@ class LeasingContract(BackendContract):
         found = space.get("k")
         assert found is None or found.fresh_until <= backend.now()
 
-    @excluding
-    @softening
+    @_excluding
+    @_softening
     def test_what_was_softly_invalidated_is_loaded_anew_and_comes_along(
         self, space: Operations, backend: Backend, entry: Any, value: Any
     ) -> None:
@@ -824,7 +828,7 @@ class LeasingContract(BackendContract):
         assert space.fill_many(b"a", {"k": entry("late", stamps=lease.stamps)}) == ["k"]
         assert self.lease(space, b"b").state == "granted"
 
-    @excluding
+    @_excluding
     def test_with_seconds_nobody_loads_for_as_long(self, space: Operations, entry: Any) -> None:
         lease = self.lease(space)
 
@@ -836,7 +840,7 @@ class LeasingContract(BackendContract):
         self.pass_time(20)
         assert self.lease(space, b"b").state == "granted"
 
-    @excluding
+    @_excluding
     def test_only_its_holder_gives_it_back(self, space: Operations, entry: Any) -> None:
         lease = self.lease(space)
 

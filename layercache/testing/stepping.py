@@ -31,7 +31,7 @@ from layercache.spi import Change, KeyPage, KeySpace, Lease, LeasingKeySpace, Si
 if TYPE_CHECKING:
     from layercache.core.port import Port
 
-__all__ = ["Killed", "Order", "Scenario", "StepPort", "every_order"]
+__all__ = ["Killed", "Order", "Ready", "Scenario", "StepPort", "every_order", "pause"]
 
 Ready: TypeAlias = Callable[[], bool]
 

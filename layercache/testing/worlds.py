@@ -108,7 +108,7 @@ def _stand_ins(settings: Settings, chaos: WorldChaos) -> dict[str, BackendSettin
         is_near = name in near and backend.type == "memory"
         direct = {cache for cache, chosen in settings.caches.items() if chosen.backend == name}
         stand_in = _StandInOptions(memory, options, on_error, chaos, direct if is_near else None)
-        found[name] = BackendSettings("memory", StandIn, stand_in)
+        found[name] = BackendSettings("memory", _StandIn, stand_in)
     return found
 
 
@@ -127,7 +127,7 @@ class _StandInOptions:
         self.chaos, self.caches = chaos, caches
 
 
-class StandIn(Backend):
+class _StandIn(Backend):
     """A backend in memory, in the place of another."""
 
     Options: ClassVar[type[Any]] = _StandInOptions

@@ -660,7 +660,7 @@ class TestKnown:
             assert pipe.read() != new_stamp().to_bytes(8, "big")
 
     def test_no_stamp_is_0_which_says_that_there_is_none(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("layercache_redis.stamps.getrandbits", lambda bits: 0)
+        monkeypatch.setattr("layercache_redis.stamps._getrandbits", lambda bits: 0)
         assert new_stamp() != 0
 
 

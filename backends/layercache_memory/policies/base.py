@@ -74,6 +74,7 @@ class RecordQueue:
         self.living = self.units = 0
 
     def push(self, record: Record) -> None:
+        """Append a record."""
         record.queue = self.name
         self.records.append(record)
         self.living += 1

@@ -48,6 +48,7 @@ class Ghosts:
             self.mask = width - 1
 
     def lost(self, hash_: int, side: int) -> None:
+        """Remember that `side` lost a key."""
         number = self.losses[side] = self.losses[side] + 1 & _NUMBER
         self.slots[hash_ & self.mask] = (hash_ >> 32 & _HASH) << 22 | side << 21 | number
 

@@ -17,6 +17,8 @@ _SCAN: Final = 64  # most records that the hand passes for one victim
 
 
 class Lru(OneAtATime):
+    """The policy `lru`."""
+
     def __init__(self) -> None:
         self._queue = RecordQueue(1)
 

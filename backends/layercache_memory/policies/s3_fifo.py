@@ -22,6 +22,8 @@ _SCAN: Final = 64  # most records that are looked at for one victim
 
 
 class S3Fifo(OneAtATime):
+    """The policy `s3-fifo`."""
+
     def __init__(self) -> None:
         self._small, self._main = RecordQueue(_SMALL), RecordQueue(_MAIN)
         self._ghosts = Ghosts()

@@ -42,6 +42,7 @@ class Sketch:
         self.capacity = max(16, entries)
 
     def note(self, hash_: int) -> None:
+        """Count a use of a key, by its hash."""
         row0, row1, mask = self.row0, self.row1, self.mask
         i, j = hash_ & mask, hash_ >> 32 & mask
         a, b = row0[i], row1[j]
@@ -56,6 +57,7 @@ class Sketch:
                 self._halve()
 
     def estimate(self, hash_: int) -> int:
+        """Return about how often a key was used: never fewer than since the counters were last halved."""
         a, b = self.row0[hash_ & self.mask], self.row1[hash_ >> 32 & self.mask]
         return a if a < b else b
 

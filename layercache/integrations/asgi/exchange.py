@@ -176,6 +176,7 @@ class Exchange:
 
 
 def headers_of(message: Message) -> Headers:
+    """Return the headers of an ASGI message as text, their names in lower case."""
     return [
         (bytes(name).decode("latin-1").lower(), bytes(value).decode("latin-1"))
         for name, value in message.get("headers", ())

@@ -160,6 +160,7 @@ class ResponseCache:
 
     @property
     def cache(self) -> Cache[Any]:
+        """Where the pages are; opened at the first request."""
         return get_cache(self._cache) if isinstance(self._cache, str) else self._cache
 
     def key(self, scope: Scope, credentials: str, variant: str = "") -> str:
@@ -198,6 +199,7 @@ class ResponseCache:
         await self.app(scope, receive, self.signed(dropping, None))
 
     def terms_of(self, request: Request, status: int, headers: Headers, now: float) -> Terms | None:
+        """Return on which terms a response is kept; None where it is not."""
         return terms_of(
             request, status, headers, now, statuses=self.statuses, stores_unstated=self.stores_unstated
         )
@@ -224,6 +226,7 @@ class ResponseCache:
         return checked_tags([*scope[_TAGS], *[tag for tag in listed if tag]])
 
     def kept(self, headers: Headers) -> Headers:
+        """Return those of `headers` that are stored with a page."""
         return [pair for pair in end_to_end(headers) if pair[0] != self._tag_header]
 
 

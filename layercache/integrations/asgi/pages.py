@@ -73,6 +73,7 @@ class Page(NamedTuple):
         )
 
     def as_value(self) -> dict[str, Any]:
+        """Return what a cache stores of the page."""
         value: dict[str, Any] = {"form": _FORM, "began": self.began, "at": self.at}
         if self.passes:
             return {**value, "passes": True}

@@ -19,6 +19,8 @@ __all__ = [
     "Terms",
     "end_to_end",
     "first",
+    "initial_age",
+    "is_buffered",
     "is_not_modified",
     "terms_of",
     "variant_of",
@@ -28,12 +30,12 @@ __all__ = [
 Headers: TypeAlias = "list[tuple[str, str]]"
 """Names in small letters, and values, as latin-1 text, in their order."""
 
-STATED: Final = frozenset(
+_STATED: Final = frozenset(
     {200, 203, 204, 300, 301, 302, 307, 308, 404, 405, 410, 414, 501},
 )
 """Statuses that are stored where the response says how long. §3 would have any that is understood."""
 
-UNSTATED: Final = frozenset({200, 203, 301, 308, 410})
+_UNSTATED: Final = frozenset({200, 203, 301, 308, 410})
 """Statuses that are stored for the cache's own ttl where it does not: of those of RFC 9110 §15.1 the ones that the
 next request to another resource does not make wrong, as it would a 404."""
 
@@ -92,11 +94,12 @@ _NO_DIRECTIVES: Final = Directives(())
 _FOR_THE_APP: Final = frozenset({"range", "if-match", "if-unmodified-since", "upgrade", "transfer-encoding"})
 
 
-def all_of(headers: Headers, name: str) -> list[str]:
+def _all_of(headers: Headers, name: str) -> list[str]:
     return [value for given, value in headers if given == name]
 
 
 def first(headers: Headers, name: str) -> str | None:
+    """Return the first value of a header, by its name in lower case; None where there is none."""
     return next((value for given, value in headers if given == name), None)
 
 
@@ -114,7 +117,7 @@ class Request:
         self._names = frozenset([name for name, _ in self.headers])
         self.directives = _NO_DIRECTIVES
         if "cache-control" in self._names:
-            self.directives = Directives(all_of(self.headers, "cache-control"))
+            self.directives = Directives(_all_of(self.headers, "cache-control"))
         elif "pragma" in self._names and "no-cache" in str(first(self.headers, "pragma")).lower():  # §5.4
             self.directives = Directives(["no-cache"])
 
@@ -154,8 +157,8 @@ def terms_of(
     stores_unstated: bool = True,
 ) -> Terms | None:
     """Return the terms on which a response may be stored, None where it may not (§3)."""
-    given = Directives(all_of(headers, "cache-control"))
-    understood = statuses or STATED
+    given = Directives(_all_of(headers, "cache-control"))
+    understood = statuses or _STATED
     if status not in understood:
         return None
     if (
@@ -177,7 +180,7 @@ def terms_of(
         return None
     lifetime = _lifetime(given, headers, now)
     if lifetime is None:
-        if not stores_unstated or status not in (statuses or UNSTATED):
+        if not stores_unstated or status not in (statuses or _UNSTATED):
             return None
         # it may be one person's page of an application that does not say so: only where it says the opposite
         if request.has("cookie") and "public" not in given and "cookie" not in varying:
@@ -222,7 +225,7 @@ def _staleness(given: Directives) -> tuple[float | None, float | None]:
 
 def varies_on(headers: Headers) -> tuple[str, ...]:
     """Return the names of request headers that Vary lists, sorted and in small letters."""
-    listed = ",".join(all_of(headers, "vary")).split(",")
+    listed = ",".join(_all_of(headers, "vary")).split(",")
     return tuple(sorted({name.strip().lower() for name in listed} - {""}))
 
 
@@ -234,7 +237,7 @@ def variant_of(request: Request, names: Sequence[str]) -> str:
     for name in names:
         # values that differ in white space and in how they are split over lines match
         parts = [
-            " ".join(part.split()) for value in all_of(request.headers, name) for part in value.split(",")
+            " ".join(part.split()) for value in _all_of(request.headers, name) for part in value.split(",")
         ]
         digest.update(f"{name}:{','.join(parts) if request.has(name) else chr(0)}\n".encode())
     return digest.hexdigest()
@@ -242,7 +245,7 @@ def variant_of(request: Request, names: Sequence[str]) -> str:
 
 def end_to_end(headers: Headers) -> Headers:
     """Return those that are for the response and not for one connection (§3.1); Age is told anew each time."""
-    named = {name.strip().lower() for value in all_of(headers, "connection") for name in value.split(",")}
+    named = {name.strip().lower() for value in _all_of(headers, "connection") for name in value.split(",")}
     dropped = _HOP_BY_HOP | named | {"age", "cache-status"}
     return [(name, value) for name, value in headers if name not in dropped]
 
@@ -260,7 +263,7 @@ def is_not_modified(request: Request, headers: Headers) -> bool:
     """Whether the client has this response already (§4.3.2)."""
     if not (request.has("if-none-match") or request.has("if-modified-since")):
         return False
-    wanted = all_of(request.headers, "if-none-match")
+    wanted = _all_of(request.headers, "if-none-match")
     if wanted:  # and then If-Modified-Since does not count (RFC 9110 §13.2.2)
         etag = (first(headers, "etag") or "").strip()
         tags = re.findall(r'(?:W/)?"[^"]*"|\*', ",".join(wanted))
