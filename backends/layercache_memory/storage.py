@@ -4,7 +4,7 @@ Rules:
 1. Neither bound is ever exceeded: room is made before a record is stored.
 2. Everything that changes happens under `lock`, in steps of bounded length; readers take no lock (see
    `record`).
-3. Expired records are gone for readers at once; their memory is reclaimed a few at a time by whoever takes
+3. Dead records are gone for readers at once; their memory is reclaimed a few at a time by whoever takes
    the lock next.
 
 Bytes are counted in units of 16, which is how CPython's allocator gives them out.

@@ -1,3 +1,5 @@
+"""A world, its management API, and one that asks for tokens."""
+
 from __future__ import annotations
 
 from collections.abc import Iterator

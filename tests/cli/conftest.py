@@ -1,3 +1,5 @@
+"""A folder of its own for each command."""
+
 from __future__ import annotations
 
 from collections.abc import Iterator

@@ -1,3 +1,5 @@
+"""Where the example is found, which the tests of whole programs run."""
+
 import sys
 from pathlib import Path
 

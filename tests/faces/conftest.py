@@ -1,3 +1,5 @@
+"""One suite for both faces, and for each backend behind them."""
+
 from __future__ import annotations
 
 import asyncio

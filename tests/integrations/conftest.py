@@ -1,3 +1,5 @@
+"""Clocks that tick, and visitors of applications."""
+
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator

@@ -1,3 +1,5 @@
+"""Fleets of processes that load the same keys."""
+
 from __future__ import annotations
 
 from collections.abc import Iterator

@@ -1,3 +1,5 @@
+"""Programs to start, and a prefix for what they write."""
+
 from __future__ import annotations
 
 from collections.abc import Iterator

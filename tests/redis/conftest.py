@@ -1,3 +1,5 @@
+"""Caches on a real server, each with a prefix of its own."""
+
 from __future__ import annotations
 
 import ssl

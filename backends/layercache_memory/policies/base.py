@@ -29,12 +29,12 @@ class Policy(ABC):
     def make_room(self, entries: int, units: int, now: float) -> list[Record]:
         """Give up records, at least `entries` of them and of `units` of 16 bytes in all, and return them.
 
-        Fewer only when there are no more. Who has expired `now` (`record.dead_at <= now`) had better go first.
+        Fewer only when there are no more. Who is dead `now` (`record.dead_at <= now`) had better go first.
         """
 
     @abstractmethod
     def remove(self, record: Record) -> None:
-        """Forget a record that was deleted or has expired."""
+        """Forget a record that was deleted or is dead."""
 
     def resized(self, record: Record, more: int) -> None:
         """Take notice that `record.units` grew by `more`, which may be less than 0; a policy of numbers need not."""

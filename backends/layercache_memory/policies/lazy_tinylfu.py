@@ -109,7 +109,7 @@ class LazyTinyLfu(Policy):
         if window.living > target and window.head():
             main.push(window.pop())  # the window's share was lowered: it shrinks by one entry a contest
         if candidate.dead_at <= now:
-            return [candidate]  # who has expired loses, and leaves no ghost: nobody will come back for it
+            return [candidate]  # who is dead loses, and leaves no ghost: nobody will come back for it
         hash_ = hash(candidate.key)
         if candidate.hits > candidate.seen:
             # hits soon after the insertion are correlated: they count once
