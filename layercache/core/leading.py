@@ -261,36 +261,13 @@ class Leading:
         """Load, fill and land, or fail: the whole of what is done under leases."""
         first = flights[0].key
         context: LoadContext[Any] = LoadContext(first, load.known.get(first), self._read, load.flights)
-        landing: list[Landed] = []
         try:
             try:
                 values = await self._run(port, load, flights, context)
             except Exception as error:
                 await self._masked(port, load, flights, leases, error)
                 return
-            keys: list[str] = []  # of what is to be stored, under which leases
-            under: list[Lease] = []
-            entries: list[Entry] = []
-            for flight, lease in zip(flights, leases, strict=True):
-                value = values.get(flight.key, MISSING)
-                if value is MISSING:
-                    landing.append(MISSING)
-                    await self._release(port, (flight,), (lease,))
-                    continue
-                entry, value = self._made(port, flight, value, load, context)
-                landing.append(entry)
-                if await self._stamped(port, entry, value, lease, flight.plan, load, context):
-                    keys.append(flight.key)
-                    under.append(lease)
-                    entries.append(entry)
-                else:
-                    await self._not_stored(port, flight, lease, entry)
-            if keys:
-                try:
-                    self.refused += sum(await self.verbs.layer.leases.fill(port, keys, under, entries))
-                except BackendError:
-                    # the layer has counted and logged it, and the callers have what was loaded
-                    self.refused += len(keys)
+            landing = await self._fill(port, load, flights, leases, values, context)
         except BaseException as error:
             try:
                 await self._release(port, flights, leases)
@@ -305,6 +282,42 @@ class Leading:
                 self.flights.fail(flight, LoadAbandoned())
             else:
                 self.flights.land(flight, landed)
+
+    async def _fill(
+        self,
+        port: Port,
+        load: Load,
+        flights: Sequence[Flight],
+        leases: Sequence[Lease],
+        values: Mapping[str, Any],
+        context: LoadContext[Any],
+    ) -> list[Landed]:
+        """Store what the loader gave, as far as it may be, and end the leases; return what `flights` land with."""
+        landing: list[Landed] = []
+        keys: list[str] = []  # of what is to be stored, under which leases
+        under: list[Lease] = []
+        entries: list[Entry] = []
+        for flight, lease in zip(flights, leases, strict=True):
+            value = values.get(flight.key, MISSING)
+            if value is MISSING:
+                landing.append(MISSING)
+                await self._release(port, (flight,), (lease,))
+                continue
+            entry, value = self._made(port, flight, value, load, context)
+            landing.append(entry)
+            if await self._stamped(port, entry, value, lease, flight.plan, load, context):
+                keys.append(flight.key)
+                under.append(lease)
+                entries.append(entry)
+            else:
+                await self._not_stored(port, flight, lease, entry)
+        if keys:
+            try:
+                self.refused += sum(await self.verbs.layer.leases.fill(port, keys, under, entries))
+            except BackendError:
+                # the layer has counted and logged it, and the callers have what was loaded
+                self.refused += len(keys)
+        return landing
 
     async def _run(
         self, port: Port, load: Load, flights: Sequence[Flight], context: LoadContext[Any]
