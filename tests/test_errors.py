@@ -187,7 +187,7 @@ def _also(cls: type) -> str | None:
 def test_everything_public_is_listed_and_there_is_an_example_of_each() -> None:
     public = {name for name, value in vars(errors).items() if _is_public_error(name, value)}
 
-    assert public | {"Fault"} == set(errors.__all__)
+    assert public | {"Fault", "suggestion"} == set(errors.__all__)
     assert public <= set(layercache.__all__)
     assert {type(error).__name__ for error, _, _ in EXAMPLES} == public | {"BadFrame"}
     assert all(issubclass(getattr(errors, name), errors.CacheError) for name in public)

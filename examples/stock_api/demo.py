@@ -95,8 +95,8 @@ class Drive:
         looks = int(users * self._plan.browsing_seconds / SECONDS_BETWEEN_LOOKS)
         return Report(
             cold=await self._phase("cold", facts, self._ask_cold),
-            far=await self._phase("L2 hit (far)", facts, self._ask_far),
-            near=await self._phase("L1 hit (near)", facts * rounds * 2, self._ask_near),
+            far=await self._phase("far hit", facts, self._ask_far),
+            near=await self._phase("near hit", facts * rounds * 2, self._ask_near),
             browsing=await self._phase("browsing", looks, self._browse),
         )
 

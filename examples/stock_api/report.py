@@ -78,7 +78,7 @@ class Report:
         return Phase("whole run", seconds, sum((phase.counted for phase in phases), Counter[str]()))
 
     def verdicts(self) -> tuple[Verdict, ...]:
-        """Hold the run against both targets, and the L1 and L2 rows against the workers' own counters."""
+        """Hold the run against both targets, and the far and near rows against the workers' own counters."""
         rate = self.total.hit_rate
         least = min(*self.far.saving(self.cold), *self.near.saving(self.cold))
         return (
@@ -91,7 +91,7 @@ class Report:
                 least >= FASTER_TARGET,
             ),
             Verdict(
-                "by the workers' count, Valkey served every L2 hit, memory every L1 hit",
+                "by the workers' count, Valkey served every far hit, memory every near hit",
                 self.far.all_from("redis") and self.near.all_from("memory"),
             ),
         )
