@@ -138,7 +138,8 @@ class Tickets:
     @contextmanager
     def clearing(self) -> Generator[None, None, None]:
         """Register a change of everything."""
-        with self._lock:
+        lock = self._lock
+        with lock:
             self._clearing += 1
             for tickets in self._open.values():
                 for ticket in tickets:
@@ -146,5 +147,6 @@ class Tickets:
         try:
             yield
         finally:
-            with self._lock:
-                self._clearing -= 1
+            if self._lock is lock:  # else it was forgotten, in the child of a fork
+                with lock:
+                    self._clearing -= 1

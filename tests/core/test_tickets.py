@@ -150,6 +150,7 @@ class TestTickets:
             self.tickets.reset(Lock())
             assert len(self.tickets) == 0
             assert not self.tickets.open("k").is_void
+        assert not self.tickets.open("k").is_void, "what was under way ended for who has forgotten it"
 
     def test_a_fill_stores_what_its_ticket_permits(self) -> None:
         ticket, made = self.tickets.open("k"), entry("v")
