@@ -358,8 +358,8 @@ def cost_tables() -> None:
         if cpus:
             os.sched_setaffinity(0, {cpus[-1]})
         number, rounds = (100, 5) if "--short" in sys.argv else (400, 15)
-        print_table("`set`, sync, one thread", sync_rounds(writes, number, rounds), floor, "µs")
-        print_table("`delete`, sync, one thread", sync_rounds(deletes, number, rounds), floor, "µs")
+        print_table("`set`, sync, one thread", sync_rounds(writes, number, rounds), floor, "µs", rounds)
+        print_table("`delete`, sync, one thread", sync_rounds(deletes, number, rounds), floor, "µs", rounds)
         if cpus:
             os.sched_setaffinity(0, set(cpus))
 

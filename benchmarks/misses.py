@@ -308,16 +308,6 @@ class Counting:
         return (self.reads() - before - 1) / number
 
 
-def print_far_table(title: str, times: dict[str, float], trips: dict[str, float], floor: str) -> None:
-    print(f"\n{title}")
-    print(f"Python {sys.version.split()[0]}; least of 15 interleaved rounds\n")
-    print(f"| | µs | × {floor.partition(':')[0]} | round trips |")
-    print("|---|---:|---:|---:|")
-    for name, taken in sorted(times.items(), key=lambda pair: pair[1]):
-        shown = f"**{name}**" if name.startswith("layercache") else name
-        print(f"| {shown} | {taken / 1000:,.1f} | {taken / times[floor]:.2f} | {trips[name]:.1f} |")
-
-
 def over_bare(times: dict[str, float]) -> dict[str, float]:
     bare = times.pop(BARE)
     return {name: taken - bare for name, taken in times.items()}
@@ -337,7 +327,9 @@ async def awaited_far(server: ValkeyServer, urls: Iterator[str]) -> None:
             for _ in range(200):
                 await call()
             trips[name] = (counting.reads() - before - 1) / 200
-        print_far_table("A miss on a server, awaited, one task", times, trips, AIO_BY_HAND)
+        print_table(
+            "A miss on a server, awaited, one task", times, AIO_BY_HAND, "µs", more=("round trips", trips)
+        )
 
 
 def main() -> None:
@@ -356,7 +348,9 @@ def main() -> None:
         times = over_bare(sync_rounds(contestants, 200))
         counting = Counting(server.url)
         trips = {name: counting.of(call) for name, call in contestants.items()}
-        print_far_table("A miss on a server, sync, one thread", times, trips, REDIS_BY_HAND)
+        print_table(
+            "A miss on a server, sync, one thread", times, REDIS_BY_HAND, "µs", more=("round trips", trips)
+        )
         asyncio.run(awaited_far(server, urls))
 
 

@@ -2,7 +2,7 @@
 
 Each runs by itself, one after the other, on an otherwise idle machine. What stands in RESULTS.md before the line `MARK`
 is written by hand, from what follows it, and stays; with names of scripts only their sections are made anew. One that
-fails has its section say so, and the exit code.
+fails, or takes longer than `LONGEST`, has its section say so, and the exit code; the others run all the same.
 """
 
 from __future__ import annotations
@@ -10,8 +10,10 @@ from __future__ import annotations
 import os
 import platform
 import re
+import signal
 import subprocess
 import sys
+import threading
 import time
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -22,6 +24,7 @@ from layercache.testing.server import server_binary
 FOLDER = Path(__file__).parent
 RESULTS = FOLDER / "RESULTS.md"
 MARK = "<!-- From here on written by results.py. -->"
+LONGEST = 600.0  # seconds that one script may take
 SCRIPTS = {
     "hits": "A hit in memory",
     "memory": "What an entry in memory takes",
@@ -30,10 +33,12 @@ SCRIPTS = {
     "misses": "What a miss costs besides the load",
     "herd": "Many who ask for one key at once",
     "far": "A verb against a server",
+    "stages": "A stage of a codec",
     "outage": "A server that is gone, or hangs",
     "coherence": "How long others go on with what was invalidated",
     "scale": "Where one server ends",
     "metrics": "What being seen costs",
+    "responses": "A whole response",
     "django_cache": "Django's verbs",
 }
 
@@ -44,11 +49,22 @@ def ran(script: str) -> tuple[str, bool]:
     began = time.monotonic()
     lines: list[str] = []
     command = [sys.executable, "-u", f"{script}.py"]
-    with subprocess.Popen(command, cwd=FOLDER, stdout=subprocess.PIPE, text=True) as process:
+    # a session of its own, so that the servers and processes that it has started end with it
+    with subprocess.Popen(
+        command, cwd=FOLDER, stdout=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
         assert process.stdout is not None
-        for line in process.stdout:
-            print(line, end="", flush=True)
-            lines.append(line)
+        late = threading.Timer(LONGEST, os.killpg, (process.pid, signal.SIGKILL))
+        late.start()
+        try:
+            for line in process.stdout:
+                print(line, end="", flush=True)
+                lines.append(line)
+        except BaseException:
+            os.killpg(process.pid, signal.SIGKILL)
+            raise
+        finally:
+            late.cancel()
     minutes = (time.monotonic() - began) / 60
     ended = "" if process.returncode == 0 else f"\n**It failed, with exit code {process.returncode}.**\n"
     return f"{''.join(lines).strip()}\n{ended}\n({minutes:.1f} minutes)\n", process.returncode == 0

@@ -74,13 +74,27 @@ def _nothing() -> None:
     pass
 
 
-def print_table(title: str, times: dict[str, float], floor: str, unit: str = "ns") -> None:
-    """Print the times, fastest first, and each as a ratio to the floor. `unit`: ns or µs."""
+def print_table(
+    title: str,
+    times: dict[str, float],
+    floor: str,
+    unit: str = "ns",
+    rounds: int = ROUNDS,
+    more: tuple[str, dict[str, float]] | None = None,
+) -> None:
+    """Print the times, fastest first, and each as a ratio to the floor.
+
+    Args:
+        unit: ns or µs.
+        rounds: of how many the times are the least.
+        more: the head of one more column, and what stands in it.
+    """
     size, form = {"ns": (1, ",.0f"), "µs": (1000, ",.1f")}[unit]
     print(f"\n{title}")
-    print(f"Python {sys.version.split()[0]}; least of {ROUNDS} interleaved rounds\n")
-    print(f"| | {unit} | × {floor} |")
-    print("|---|---:|---:|")
+    print(f"Python {sys.version.split()[0]}; least of {rounds} interleaved rounds\n")
+    print(f"| | {unit} | × {floor.partition(':')[0]} |" + (f" {more[0]} |" if more else ""))
+    print("|---|---:|---:|" + ("---:|" if more else ""))
     for name, taken in sorted(times.items(), key=lambda pair: pair[1]):
         shown = f"**{name}**" if name.startswith("layercache") else name
-        print(f"| {shown} | {taken / size:{form}} | {taken / times[floor]:.2f} |")
+        last = f" {more[1][name]:.1f} |" if more else ""
+        print(f"| {shown} | {taken / size:{form}} | {taken / times[floor]:.2f} |{last}", flush=True)
