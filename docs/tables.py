@@ -23,7 +23,7 @@ from typing import Any, Final, Literal
 from annotated_types import Ge, Gt, Le, MaxLen
 from pydantic import TypeAdapter
 
-from layercache import config, options, seeds
+from layercache import options, seeds, settings
 from layercache.registry import backend_named, backend_names, stage_named, stage_names
 from layercache.schema import meanings
 from layercache.spi import Seal
@@ -176,16 +176,16 @@ def _seed_variables() -> Iterator[tuple[str, str]]:
 def tables() -> dict[str, str]:
     """Return every table by its name."""
     models: dict[str, type[Any]] = {
-        "caches": config.CacheSettings,
-        "event": config.EventSettings,
+        "caches": settings.CacheSettings,
+        "event": settings.EventSettings,
         **{
             name: backend_named(name).Options
             for name in backend_names()
             if backend_named(name).__module__.startswith("layercache")
         },
         **{
-            section: typing.get_type_hints(config.Settings)[section]
-            for section in config.SECTIONS
+            section: typing.get_type_hints(settings.Settings)[section]
+            for section in settings.SECTIONS
             if section not in {"backends", "caches"}
         },
     }

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypeAlias
 from layercache.durations import spell_duration
 
 if TYPE_CHECKING:
-    from layercache.config import AlertSettings
     from layercache.core.stats import CacheStats, LayerStats
+    from layercache.settings import AlertSettings
     from layercache.windows import Window
 
 __all__ = ["Alert", "Alerts", "Hook", "of_the_process"]

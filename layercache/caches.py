@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from layercache.alerts import Hook
-    from layercache.config import Settings
     from layercache.core.watching import Watcher
     from layercache.events import Invalidation
     from layercache.face import Cache
+    from layercache.settings import Settings
     from layercache.windows import Sampler, Window
 
 __all__ = ["Caches", "Source", "closings"]

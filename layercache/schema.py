@@ -17,9 +17,9 @@ from typing import Any, Final, cast, get_type_hints
 from pydantic import TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema
 
-from layercache.config import SECTIONS, CacheSettings, PatternSettings, Settings
 from layercache.core.policy import LoadOptions
 from layercache.registry import backend_named, backend_names
+from layercache.settings import SECTIONS, CacheSettings, PatternSettings, Settings
 
 __all__ = ["meanings", "settings_schema"]
 

@@ -35,7 +35,7 @@ LAYERS = {
     ),
     "core": ("core.*", "values spi codecs.normal"),
     "ports": ("inline loop", "values spi core"),
-    "settings": ("config events schema seeds sources", "values spi options core.policy"),
+    "settings": ("config events reading schema seeds settings sources", "values spi options core.policy"),
     "face": (
         "alerts arguments caches callables decorator default face hits warming windows",
         "values spi codecs.normal core ports settings",

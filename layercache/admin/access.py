@@ -22,8 +22,8 @@ from fastapi import Request
 
 from layercache.admin.models import OWN_HEADER
 from layercache.admin.problems import refuse
-from layercache.config import AdminSettings
 from layercache.options import Secret
+from layercache.settings import AdminSettings
 
 __all__ = ["Caller", "Scope", "admitted"]
 

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any, ClassVar, Final
 
 from layercache.caches import Caches
-from layercache.config import BackendSettings, Settings
 from layercache.core.tickets import Ticket
 from layercache.entry import Entry, Stamps
 from layercache.errors import BackendError, BackendTimeout
 from layercache.options import checked
 from layercache.registry import backend_named
+from layercache.settings import BackendSettings, Settings
 from layercache.spi import Backend, Change, KeySpace, Opening
 from layercache.testing.chaos import Fault
 

@@ -13,8 +13,9 @@ import pytest
 from operating import run
 
 from layercache import ConfigError
-from layercache.config import SECTIONS, read_settings
+from layercache.config import read_settings
 from layercache.schema import settings_schema
+from layercache.settings import SECTIONS
 
 ROOT = Path(__file__).parent.parent.parent
 SCHEMA = settings_schema()

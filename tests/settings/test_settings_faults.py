@@ -12,7 +12,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from layercache import Caches, ConfigError
-from layercache.config import Settings, read_settings
+from layercache.config import read_settings
+from layercache.settings import Settings
 
 MEMORY: dict[str, Any] = {"type": "memory"}
 RIGHT_DURATIONS = 'right are seconds (15, 0.5) and text such as "250ms", "15s", "5m" or "1h30m"'

@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 
 from layercache import BackendError, Caches, ConfigError
 from layercache.codecs.json import JsonStage
-from layercache.config import BackendSettings, Settings, effective, read_settings
+from layercache.config import effective, read_settings
 from layercache.options import Codecs, Secret, StageOptions, options, plain, stages
+from layercache.settings import BackendSettings, Settings
 
 SECRET = "hunter2"
 MASK = "**********"

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from layercache import ConfigError
-from layercache.config import CacheSettings, Settings, read_settings
+from layercache.config import read_settings
+from layercache.settings import CacheSettings, Settings
 
 
 @pytest.fixture
