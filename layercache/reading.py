@@ -58,6 +58,7 @@ class Reading:
     # -- a mapping
 
     def read_mapping(self, mapping: Mapping[str, Any]) -> None:
+        """Take a mapping of the shape of a file, or of its `[default]` table alone; variables do not change it."""
         self.origin = "a mapping"
         names = {str(name).lower() for name in mapping}
         if mapping and ("default" in names or names.isdisjoint(SECTIONS)):
@@ -70,6 +71,7 @@ class Reading:
     # -- a file, those beside it, and their environments
 
     def read_file(self, source: str | Path | None) -> None:
+        """Take the file that is named, or found, with those beside it; without any, the built-in default."""
         try:
             file = found_file(source, self.environ)
         except Unreadable as unreadable:
