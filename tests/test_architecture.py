@@ -53,10 +53,12 @@ LAYERS = {
 }
 
 
-# Who know each other by type: a cache hands out decorators, which open caches; a layer has leases, which look at it.
+# Who know each other by type: a cache hands out decorators, which open caches; a layer has leases, which look at it;
+# a middleware starts visits, which ask it what is stored.
 ACQUAINTED = [
     "alerts caches callables decorator default face warming windows",
     "core.layer core.leases",
+    "integrations.asgi.middleware integrations.asgi.visit",
 ]
 
 
