@@ -195,30 +195,35 @@ def _problems(text: str) -> Iterator[str]:
     except ValueError:  # a port that is no number, or brackets of an IPv6 address that do not match
         yield "has no host and port; in a password '/', '?' and '@' are written %2F, %3F and %40"
         return
-    if parts.scheme == "unix":
-        if parts.netloc.rpartition("@")[2]:
-            yield "names a host; the path of a socket begins with a third slash"
-        if parts.path in {"", "/"}:
-            yield "names no socket"
-        if "@" in parts.path:  # the rest of a password that began before the path, most likely
-            yield "has an '@' in its path; in a password '/' and '@' are written %2F and %40, in a path '@' is %40"
-    else:
-        several = parts.scheme.endswith(("+sentinel", "+cluster"))
-        if hosts is None or (len(hosts) > 1 and not several):
-            yield "has no host and port"
-        service, database = _service_and_database(parts)
-        if parts.scheme.endswith("+sentinel") and not service:
-            yield "names no service, which sentinels know their servers by"
-        if parts.scheme.endswith("+cluster") and database:
-            yield "names a database, which a cluster does not have"
-        elif not re.fullmatch(r"|[0-9]{1,9}", database):
-            yield "names a database that is no number"
+    yield from _socket_problems(parts) if parts.scheme == "unix" else _server_problems(parts, hosts)
     allowed = _QUERY_OF[parts.scheme]
     for name, value in _query(parts):
         if name not in allowed:
             yield f"has a query of more than {', '.join(allowed)}; all else is said by options of the backend"
         elif not re.fullmatch(allowed[name], value):
             yield f"has a query whose {name} makes no sense"
+
+
+def _socket_problems(parts: SplitResult) -> Iterator[str]:
+    if parts.netloc.rpartition("@")[2]:
+        yield "names a host; the path of a socket begins with a third slash"
+    if parts.path in {"", "/"}:
+        yield "names no socket"
+    if "@" in parts.path:  # the rest of a password that began before the path, most likely
+        yield "has an '@' in its path; in a password '/' and '@' are written %2F and %40, in a path '@' is %40"
+
+
+def _server_problems(parts: SplitResult, hosts: list[tuple[str, int]] | None) -> Iterator[str]:
+    several = parts.scheme.endswith(("+sentinel", "+cluster"))
+    if hosts is None or (len(hosts) > 1 and not several):
+        yield "has no host and port"
+    service, database = _service_and_database(parts)
+    if parts.scheme.endswith("+sentinel") and not service:
+        yield "names no service, which sentinels know their servers by"
+    if parts.scheme.endswith("+cluster") and database:
+        yield "names a database, which a cluster does not have"
+    elif not re.fullmatch(r"|[0-9]{1,9}", database):
+        yield "names a database that is no number"
 
 
 def _is_host(text: str) -> bool:

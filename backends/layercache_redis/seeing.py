@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from redis.exceptions import RedisError
 
-from layercache.codecs.frame import FIXED_HEAD, BadFrame, own_stamp_of, seen, unpack
+from layercache.codecs.frame import FIXED_HEAD, BadFrame, Frame, own_stamp_of, seen, unpack
 from layercache.codecs.pipeline import Pipeline
 from layercache.entry import CACHE_TAG, MISSING, Entry
 from layercache.errors import InvalidOption
@@ -67,6 +67,18 @@ class Seeing:
         except BadFrame as error:
             return Sight(size=length, fault=f"it is no frame of this key ({error.reason})")
         current = yield from self._stamps([CACHE_TAG, *(tag for tag, _ in parts.stamps)])
+        lease_seen = _lease(holder, held_px, current[CACHE_TAG])
+        return self._sight(parts, length, px, current, lease_seen)
+
+    def _sight(
+        self,
+        parts: Frame,
+        size: int,
+        px: int,
+        current: Mapping[str, int | None],
+        lease: LeaseSight | None,
+    ) -> Sight:
+        """Return what a frame says, and what the server says of it: `px` it lives, `current` are the stamps."""
         entry = Entry(
             None, MISSING, parts.created_at, parts.fresh_until, parts.dead_at, parts.stamps, parts.spread
         )
@@ -76,11 +88,11 @@ class Seeing:
         unknown = [name for name in parts.stages if name not in self._stages()]
         return Sight(
             entry,
-            length,
+            size,
             parts.stages,
             None if last is None else last.dictionary_of(parts.payload),
             tuple(_tag(tag, stamp, current[tag]) for tag, stamp in parts.stamps),
-            _lease(holder, held_px, current[CACHE_TAG]),
+            lease,
             f"this cache has no stage {', '.join(unknown)}" if unknown else "",
         )
 
