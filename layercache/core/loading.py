@@ -224,9 +224,8 @@ class Loading:
                 continue  # what it waited for may have begun too early
             if landed is MISSING:
                 return MISSING
-            value = self.verbs.form.readable(landed)
+            value = self._served(port, landed)
             if value is not MISSING:
-                self.stale_hits += landed.fresh_until <= port.now() < landed.dead_at
                 return value
             after = inf  # it is of another type: what is there is of no use to us
 
@@ -271,13 +270,11 @@ class Loading:
                     continue
                 if not flight.is_over:
                     limit = 0.0  # the others were waited for just as long
-                value = landed if landed is MISSING else self.verbs.form.readable(landed)
+                value = landed if landed is MISSING else self._served(port, landed)
                 if value is MISSING and landed is not MISSING:
                     again.append(key)
-                    continue
-                values[key] = value
-                if landed is not MISSING:
-                    self.stale_hits += landed.fresh_until <= port.now() < landed.dead_at
+                else:
+                    values[key] = value
         except BaseException as error:
             # our own load goes on only where it was slow, not where the caller was cancelled
             slow = isinstance(error, LoadTimeout)
@@ -293,6 +290,13 @@ class Loading:
             )  # which hold the error, as its traceback would them
             raise
         return again
+
+    def _served(self, port: Port, landed: Entry) -> Any:
+        """Return the value that a flight landed with, counted where it is stale; `MISSING` for another type's."""
+        value = self.verbs.form.readable(landed)
+        if value is not MISSING:
+            self.stale_hits += landed.fresh_until <= port.now() < landed.dead_at
+        return value
 
     # -- waiting
 
