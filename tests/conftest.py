@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 from collections.abc import Iterator
 from contextlib import nullcontext
 from typing import Any
@@ -14,6 +15,10 @@ import redis
 
 import layercache
 from layercache.testing import Clock, ValkeyServer
+
+# A shell that starts us in the background has SIGINT ignored, by us and by all that we start: some of that is to be
+# interrupted.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 IN_CI = os.environ.get("CI") == "true"
 
