@@ -89,6 +89,7 @@ def test_of_a_key_that_was_busy_nothing_is_said(
     holding.busy(port, "k")
     holding.works("k")
 
+    assert not holding.is_held(port, "k")
     assert said(caplog) == []
 
 
@@ -104,12 +105,18 @@ def test_that_it_fails_is_remembered_when_it_is_not_held_any_more(
     assert said(caplog)[-1] == "loading 'k' works again"
 
 
-def test_of_very_many_keys_all_are_forgotten_but_the_last(holding: Holding, port: Any) -> None:
+def test_of_very_many_keys_all_are_forgotten_but_the_last(
+    holding: Holding, port: Any, caplog: pytest.LogCaptureFixture
+) -> None:
     for number in range(10_000):
         holding.fails(port, str(number), 5.0, ERROR)
     assert holding.is_held(port, "0")
+    holding.fails(port, "1", 5.0, ERROR)
+    assert len(said(caplog)) == 10_000, "of none it is said twice"
 
     holding.fails(port, "one more", 5.0, ERROR)
 
     assert not holding.is_held(port, "0")
     assert holding.is_held(port, "one more")
+    holding.fails(port, "0", 5.0, ERROR)
+    assert len(said(caplog)) == 10_002, "what is forgotten is news"

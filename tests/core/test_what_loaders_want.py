@@ -23,6 +23,9 @@ class Loads:
     def none(self) -> str:
         return "nothing"
 
+    def two(self, one: Any, two: Any) -> Any:
+        return one, two
+
 
 class LoadsWithOne:
     def __call__(self, load: Any) -> Any:
@@ -66,7 +69,9 @@ def test_it_is_not_given(loader: Callable[..., Any]) -> None:
     assert with_context(loader, CONTEXT)() in ("nothing", {})
 
 
-@pytest.mark.parametrize("loader", [lambda one, two: None, LoadsWithTwo()], ids=["function", "object"])
+@pytest.mark.parametrize(
+    "loader", [lambda one, two: None, Loads().two, LoadsWithTwo()], ids=["function", "method", "object"]
+)
 def test_who_wants_two_is_told_by_python(loader: Callable[..., Any]) -> None:
     with pytest.raises(TypeError, match="missing 2 required positional arguments"):
         with_context(loader, CONTEXT)()
