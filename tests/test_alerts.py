@@ -214,9 +214,11 @@ class TestThread:
     @pytest.fixture(autouse=True)
     def often(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(windows, "_INTERVAL", 0.01)
+        self.before = set(threading.enumerate())  # those of worlds of other tests may still be about to end
 
     def threads(self) -> int:
-        return sum(thread.name == "layercache windows" for thread in threading.enumerate())
+        begun = set(threading.enumerate()) - self.before
+        return sum(thread.name == "layercache windows" for thread in begun)
 
     def test_it_looks_from_the_first_cache_on_until_the_world_is_closed(self) -> None:
         told: list[Alert] = []
