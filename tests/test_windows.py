@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -111,34 +111,36 @@ def test_a_cache_that_was_closed_begins_anew(sampler: Sampler, clock: Clock, wor
     assert sampler._looks.keys() == set()
 
 
-def test_a_world_samples_from_the_first_question_on_until_it_is_closed(world: Caches) -> None:
-    def sampling() -> int:
-        return sum(thread.name == "layercache windows" for thread in threading.enumerate())
+@pytest.fixture
+def sampling() -> Callable[[], int]:
+    """How many threads sample that this test began; those of others may still be about to end."""
+    before = set(threading.enumerate())
+    return lambda: sum(thread.name == "layercache windows" for thread in set(threading.enumerate()) - before)
 
-    before = sampling()
+
+def test_a_world_samples_from_the_first_question_on_until_it_is_closed(
+    world: Caches, sampling: Callable[[], int]
+) -> None:
     world["default"].set("k", 1)
-    assert sampling() == before
+    assert sampling() == 0
 
     world.windows("default")
     world.windows("other")
-    assert sampling() == before + 1
+    assert sampling() == 1
 
     world["default"].get("k")
     assert world.windows("default")["1m"].stats.hits == 1
     world.close()
-    until(lambda: sampling() == before)
+    until(lambda: sampling() == 0)
 
 
-def test_a_world_that_nobody_has_is_not_kept_by_its_sampler() -> None:
-    def sampling() -> int:
-        return sum(thread.name == "layercache windows" for thread in threading.enumerate())
-
-    before = sampling()
+def test_a_world_that_nobody_has_is_not_kept_by_its_sampler(sampling: Callable[[], int]) -> None:
     world = Caches(SETTINGS)
     world.windows("default")
+    assert sampling() == 1
     del world
 
-    until_collected(lambda: sampling() == before)
+    until_collected(lambda: sampling() == 0)
 
 
 # -- times
