@@ -32,6 +32,7 @@ LONGEST = 3.0  # times what the tests take as it is: a mutant that takes longer 
 _LOADS = ("tests/core/test_loading.py", "tests/core/test_ports.py")
 _FACES = ("tests/faces", "tests/test_decorator.py")
 _MEMORY = ("tests/test_memory.py", "tests/core/test_tickets.py")
+_POLICIES = ("tests/test_policies.py", "tests/test_memory.py")
 TESTS = {
     "layercache/core/tickets.py": ("tests/core/test_tickets.py",),
     "layercache/core/outbox.py": ("tests/core/test_outages.py",),
@@ -57,11 +58,11 @@ TESTS = {
     "backends/layercache_memory/storage.py": _MEMORY,
     "backends/layercache_memory/deadlines.py": _MEMORY,
     "backends/layercache_memory/curve.py": ("tests/test_curve.py",),
-    "backends/layercache_memory/policies/lazy_tinylfu.py": _MEMORY,
-    "backends/layercache_memory/policies/lru.py": _MEMORY,
-    "backends/layercache_memory/policies/s3_fifo.py": _MEMORY,
-    "backends/layercache_memory/policies/sketch.py": _MEMORY,
-    "backends/layercache_memory/policies/ghosts.py": _MEMORY,
+    "backends/layercache_memory/policies/lazy_tinylfu.py": _POLICIES,
+    "backends/layercache_memory/policies/lru.py": _POLICIES,
+    "backends/layercache_memory/policies/s3_fifo.py": _POLICIES,
+    "backends/layercache_memory/policies/sketch.py": _POLICIES,
+    "backends/layercache_memory/policies/ghosts.py": _POLICIES,
 }
 """By file, the tests that are to see what is wrong with it: those that take seconds together."""
 
