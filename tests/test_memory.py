@@ -130,6 +130,11 @@ class TestBounds:
             payload = len(repr(value))
             assert payload * 0.9 <= used <= payload + 700, value
 
+    def test_they_are_among_the_gauges(self) -> None:
+        gauges = world(max_entries=100, max_bytes="16KB")["default"].stats().layers[0].gauges
+
+        assert (gauges["max_entries"], gauges["max_bytes"]) == (100, 16 * 1024)
+
     def test_they_are_the_backends_and_the_keys_the_caches(self, eviction: str) -> None:
         caches = world(max_entries=10, eviction=eviction)
         for number in range(20):
